@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benches.publish`: write the tables of `benches/README.md` anew from the results.
+
+A table stands between `<!-- load: FILE -->` (or `scale`) and `<!-- end -->`, where FILE lies in
+`benches/results/`; to show newer figures, change the name and run this. A test compares the page
+with its files, so a figure that nobody measured cannot stay in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benches.load import cases, servers
+from benches.load.cases import Case
+
+FOLDER = Path(__file__).parent
+README = FOLDER / "README.md"
+_BLOCK = re.compile(r"(<!-- (load|scale): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_LOAD_HEAD = """\
+| case | server | CPU us | requests/s | p50 ms | p99 ms | CPU / Triton | CPU / floor | goal |
+|---|---|--:|--:|--:|--:|--:|--:|--:|
+"""
+
+
+def render(page: str, results: Path) -> str:
+    """The page with every table made from the file that its marker names."""
+
+    def block(match: re.Match[str]) -> str:
+        document = json.loads((results / match[3]).read_text())
+        table = load_table(document) if match[2] == "load" else scale_table(document)
+        return f"{match[1]}{_origin(document)}\n\n{table}\n{match[4]}"
+
+    return _BLOCK.sub(block, page)
+
+
+def load_table(document: dict[str, Any]) -> str:
+    """The runs with the least CPU, case by case, as a Markdown table."""
+    rows = document["rows"]
+    lines = []
+    for case in cases.ALL_CASES:
+        of_case = [row for row in rows if row["case"] == case.name]
+        lines += ["| " + " | ".join(_load_cells(row, case, of_case)) + " |" for row in of_case]
+    return _LOAD_HEAD + "\n".join(lines)
+
+
+def scale_table(document: dict[str, Any]) -> str:
+    """Starts by number of models, and below them what the connections took."""
+    lines = ["| models | ready after | memory |", "|--:|--:|--:|"]
+    for start in document.get("starts", []):
+        memory = start["memory_bytes"] / 2**20
+        lines.append(f"| {start['models']} | {start['ready_seconds']:.2f} s | {memory:.1f} MiB |")
+    carried = (
+        f"{document['connections']} open connections: "
+        f"{document['bytes_per_connection'] / 1024:.2f} KiB for each idle one. "
+        f"{document['right_answers']} requests, {document['in_flight']} at once: "
+        f"{document['errors']} errors."
+    )
+    return "\n".join([*lines, "", carried])
+
+
+def main() -> int:
+    """Rewrite the page."""
+    README.write_text(render(README.read_text(), FOLDER / "results"))
+    return 0
+
+
+def _origin(document: dict[str, Any]) -> str:
+    machine = document["machine"]
+    text = f"{document['date'][:10]}, {machine['cores']} cores of {machine['cpu']}"
+    versions = document.get("versions", {})
+    named = [f"{_title(name)} {version}" for name, version in versions.items() if _title(name)]
+    return f"{'; '.join([text, *named])}; `{document['command']}`"
+
+
+def _title(name: str) -> str:
+    """How the table calls a server; empty for the tools, whose versions stay in the file."""
+    return next((s.title for s in servers.ALL_SERVERS if s.name == name), "")
+
+
+def _load_cells(row: dict[str, Any], case: Case, of_case: list[dict[str, Any]]) -> list[str]:
+    title = _title(row["server"])
+    if "fault" in row:
+        return [case.name, title, row["fault"], *[""] * 6]
+    least = row["least_cpu_us_per_request"]
+    run = min(row["runs"], key=lambda each: float(each["cpu_us_per_request"]))
+    return [
+        case.name,
+        title,
+        f"{least:.1f}",
+        f"{run['requests_per_second']:.0f}",
+        f"{run['p50_us'] / 1e3:.2f}",
+        f"{run['p99_us'] / 1e3:.2f}",
+        _ratio(least, of_case, "triton"),
+        _ratio(least, of_case, "nginx"),
+        f"{cases.GOALS_US[case]:.0f}"
+        if case in cases.GOALS_US and row["server"].startswith("nerite")
+        else "",
+    ]
+
+
+def _ratio(least: float, of_case: list[dict[str, Any]], family: str) -> str:
+    for row in of_case:
+        if row["server"].startswith(family) and "fault" not in row:
+            return f"{least / row['least_cpu_us_per_request']:.2f}"
+    return "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

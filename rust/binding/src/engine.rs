@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine as Python holds it.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nerite_engine::connection::Protocol;
+use nerite_engine::control::Call;
+use nerite_engine::{Options, metrics};
+use nerite_logic::Error;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::call::without_gil;
+use crate::errors::{from_exception, to_python};
+use crate::version::Version;
+
+/// The data plane.
+#[pyclass(frozen, module = "nerite._core")]
+pub struct Engine {
+    inner: nerite_engine::Engine,
+}
+
+/// A request that Python answers.
+#[pyclass(frozen, module = "nerite._core")]
+pub struct ControlCall {
+    verb: &'static str,
+    payload: Bytes,
+    /// `None` once it was answered.
+    call: Mutex<Option<Call>>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let dict = py.get_type::<pyo3::types::PyDict>().call1((options,))?;
+        let json: String = py
+            .import("json")?
+            .call_method1("dumps", (dict,))?
+            .extract()?;
+        let made = without_gil(py, || {
+            Options::from_json(&json).and_then(nerite_engine::Engine::start)
+        });
+        made.map(|inner| Self { inner })
+            .map_err(|why| to_python(py, &why))
+    }
+
+    fn listen(&self, py: Python<'_>, protocol: &str, address: &str, port: u16) -> PyResult<u16> {
+        let protocol = match protocol {
+            "http" => Protocol::Http,
+            "grpc" => Protocol::Grpc,
+            "metrics" => Protocol::Metrics,
+            other => {
+                let text = format!("protocol is '{other}', expected 'http', 'grpc' or 'metrics'");
+                return Err(to_python(py, &Error::invalid(text)));
+            }
+        };
+        without_gil(py, || self.inner.listen(protocol, address, port))
+            .map_err(|why| to_python(py, &why))
+    }
+
+    fn add_version(
+        &self,
+        py: Python<'_>,
+        config_json: String,
+        config_proto: Vec<u8>,
+        version: u64,
+        labels: HashMap<String, Vec<String>>,
+    ) -> PyResult<Version> {
+        let made = self
+            .inner
+            .add_version(config_json, config_proto, version, labels);
+        let inner = made.map_err(|why| to_python(py, &why))?;
+        Ok(Version {
+            inner,
+            shared: self.inner.shared().clone(),
+        })
+    }
+
+    fn publish(&self, name: &str, ready: Vec<Py<Version>>, unready: Vec<u64>) {
+        let ready = ready
+            .iter()
+            .map(|version| version.get().inner.clone())
+            .collect();
+        self.inner.publish(name, ready, unready);
+    }
+
+    fn forget(&self, name: &str) {
+        self.inner.forget(name);
+    }
+
+    fn set_ready(&self, ready: bool) {
+        self.inner.set_ready(ready);
+    }
+
+    fn next_control_call(&self, py: Python<'_>) -> Option<ControlCall> {
+        let call = without_gil(py, || self.inner.shared().control.next())?;
+        Some(ControlCall {
+            verb: call.verb,
+            payload: call.payload.clone(),
+            call: Mutex::new(Some(call)),
+        })
+    }
+
+    fn metrics(&self, py: Python<'_>) -> String {
+        without_gil(py, || metrics::page(self.inner.shared()))
+    }
+
+    fn counters(&self) -> HashMap<&'static str, u64> {
+        let shared = self.inner.shared();
+        let table = shared.table();
+        let total = |read: fn(&nerite_engine::Version) -> u64| table.ready().map(|v| read(v)).sum();
+        HashMap::from([
+            ("gil_acquisitions", shared.gil_acquisitions.load(Relaxed)),
+            ("borrowed_inputs", shared.borrowed_inputs.load(Relaxed)),
+            ("gathered_bytes", shared.gathered_bytes.load(Relaxed)),
+            ("batches", total(|v| v.statistics.executions.load(Relaxed))),
+            (
+                "requests",
+                total(|v| v.statistics.success.count() + v.statistics.fail.count()),
+            ),
+            (
+                "wakeups_forward",
+                shared.lanes.wakeups_forward.load(Relaxed),
+            ),
+            ("wakeups_back", shared.lanes.wakeups_back.load(Relaxed)),
+            ("connections", shared.connections() as u64),
+            ("in_flight", shared.lanes.in_flight.load(Relaxed)),
+        ])
+    }
+
+    fn drain(&self, py: Python<'_>, timeout_secs: f64) -> bool {
+        let limit = Duration::try_from_secs_f64(timeout_secs).unwrap_or(Duration::ZERO);
+        without_gil(py, || self.inner.drain(limit))
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        without_gil(py, || self.inner.stop());
+    }
+}
+
+#[pymethods]
+impl ControlCall {
+    #[getter]
+    const fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    #[getter]
+    fn payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.payload)
+    }
+
+    fn reply(&self, body: Vec<u8>) {
+        if let Some(call) = self.call.lock().take() {
+            call.answer(Ok(body.into()));
+        }
+    }
+
+    fn fail(&self, error: &Bound<'_, PyAny>) {
+        if let Some(call) = self.call.lock().take() {
+            call.answer(Err(from_exception(error)));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bodies in both directions: read once under a limit, written as a list of slices.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::HeaderMap;
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use crate::buffers::{ALIGNMENT, AlignedBuffer};
+
+/// An answer's body: a few slices, and trailers if the protocol has them.
+#[derive(Debug, Default)]
+pub struct ReplyBody {
+    /// What is left to send, last slice first.
+    left: SmallVec<[Bytes; 2]>,
+    trailers: Option<HeaderMap>,
+}
+
+impl ReplyBody {
+    /// A body of one piece.
+    pub fn one(bytes: Bytes) -> Self {
+        Self::many(bytes, SmallVec::new())
+    }
+
+    /// A body of `head` and then `tail`.
+    pub fn many(head: Bytes, tail: SmallVec<[Bytes; 2]>) -> Self {
+        let mut left = tail;
+        left.reverse();
+        left.push(head);
+        left.retain(|slice| !slice.is_empty());
+        Self {
+            left,
+            trailers: None,
+        }
+    }
+
+    /// The same, with trailers behind it.
+    pub fn with_trailers(mut self, trailers: HeaderMap) -> Self {
+        self.trailers = Some(trailers);
+        self
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(slice) = self.left.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(slice))));
+        }
+        Poll::Ready(
+            self.trailers
+                .take()
+                .map(|trailers| Ok(Frame::trailers(trailers))),
+        )
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.iter().map(|slice| slice.len() as u64).sum())
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is longer than the limit. Holds its length if the client declared it.
+    TooLong(Option<u64>),
+    /// Nothing came for too long.
+    TooSlow,
+    /// The connection broke, or its framing is wrong.
+    Broken,
+}
+
+/// How a body is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Most bytes it may have.
+    pub limit: usize,
+    /// The offset that should lie on a cache line: where the tensors begin.
+    pub align_at: usize,
+    /// How long to wait for the next piece.
+    pub patience: Duration,
+}
+
+/// Reads a whole body. One that came with its head is passed on without a copy; a longer one is copied
+/// once, piece by piece, to where it will be used from.
+///
+/// # Errors
+/// See [`Unreadable`]; nothing above the limit is ever allocated.
+pub async fn read(mut body: Incoming, how: Reading) -> Result<Bytes, Unreadable> {
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|length| length > how.limit as u64) {
+        return Err(Unreadable::TooLong(declared));
+    }
+    let Some(first) = next_piece(&mut body, how.patience).await? else {
+        return Ok(Bytes::new());
+    };
+    let complete = declared == Some(first.len() as u64) || body.is_end_stream();
+    if complete && first.len() <= how.limit {
+        return Ok(first);
+    }
+    let mut place = Place::new(declared, how);
+    place.append(&first)?;
+    drop(first);
+    while let Some(piece) = next_piece(&mut body, how.patience).await? {
+        place.append(&piece)?;
+    }
+    Ok(place.into_bytes())
+}
+
+async fn next_piece(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Unreadable> {
+    loop {
+        let mut next = pin!(poll_fn(|context| Pin::new(&mut *body).poll_frame(context)));
+        // Most pieces are there already: no timer for those.
+        let ready = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+        let frame = match ready {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => tokio::time::timeout(patience, next)
+                .await
+                .map_err(|_| Unreadable::TooSlow)?,
+        };
+        match frame {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Unreadable::Broken),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                Err(_trailers) => {}
+            },
+        }
+    }
+}
+
+/// Where the pieces of a long body come together.
+struct Place {
+    buffer: Option<AlignedBuffer>,
+    /// Unused bytes in front, so that `align_at` lies on a cache line.
+    shift: usize,
+    limit: usize,
+    length: usize,
+}
+
+/// A body of undeclared length starts with this much room.
+const FIRST_ROOM: usize = 64 << 10;
+
+impl Place {
+    fn new(declared: Option<u64>, how: Reading) -> Self {
+        let shift = (ALIGNMENT - how.align_at % ALIGNMENT) % ALIGNMENT;
+        let room = declared
+            .and_then(|length| usize::try_from(length).ok())
+            .unwrap_or(FIRST_ROOM);
+        let mut buffer = AlignedBuffer::with_capacity(shift + room.min(how.limit));
+        if let Some(buffer) = &mut buffer {
+            buffer.skip(shift);
+        }
+        Self {
+            buffer,
+            shift,
+            limit: how.limit,
+            length: 0,
+        }
+    }
+
+    fn append(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
+        self.length += piece.len();
+        if self.length > self.limit {
+            return Err(Unreadable::TooLong(None));
+        }
+        let needed = self.shift + self.length;
+        let mut buffer = self.buffer.take().ok_or(Unreadable::Broken)?;
+        if buffer.capacity() < needed {
+            let more = (buffer.capacity() * 2)
+                .max(needed)
+                .min(self.shift + self.limit);
+            let mut larger = AlignedBuffer::with_capacity(more).ok_or(Unreadable::Broken)?;
+            larger.append(buffer.as_slice());
+            buffer = larger;
+        }
+        buffer.append(piece);
+        self.buffer = Some(buffer);
+        Ok(())
+    }
+
+    fn into_bytes(self) -> Bytes {
+        let mut bytes = self.buffer.map_or_else(Bytes::new, Bytes::from_owner);
+        bytes.advance(self.shift.min(bytes.len()));
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(limit: usize, align_at: usize) -> Reading {
+        Reading {
+            limit,
+            align_at,
+            patience: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn tensors_of_a_long_body_lie_on_a_cache_line() {
+        for align_at in [0, 1, 63, 64, 200] {
+            let mut place = Place::new(Some(300), reading(1000, align_at));
+            place.append(&[1; 150]).unwrap();
+            place.append(&[2; 150]).unwrap();
+            let body = place.into_bytes();
+            assert_eq!(body.len(), 300);
+            assert_eq!((body.as_ptr() as usize + align_at) % ALIGNMENT, 0);
+            assert_eq!((body.first(), body.last()), (Some(&1), Some(&2)));
+        }
+    }
+
+    #[test]
+    fn a_body_that_outgrows_its_room_moves_and_one_that_outgrows_the_limit_ends() {
+        let mut place = Place::new(None, reading(FIRST_ROOM * 4, 10));
+        for _ in 0..4 {
+            place.append(&vec![5; FIRST_ROOM]).unwrap();
+        }
+        assert_eq!(place.append(&[5]), Err(Unreadable::TooLong(None)));
+    }
+}

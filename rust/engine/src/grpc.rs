@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The v2 protocol over gRPC: what each call answers (`spec/triton.md` 2).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Request, Response};
+use nerite_logic::Error;
+use nerite_logic::wire::grpc::messages as proto;
+use nerite_logic::wire::grpc::{
+    InferEnvelope, Unframed, encode_infer, frame, parse_version, unframe,
+};
+use prost::Message;
+use smallvec::SmallVec;
+
+use crate::body::{Reading, ReplyBody, Unreadable, read};
+use crate::http::statistics_of;
+use crate::infer;
+use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
+use crate::routes::Rpc;
+use crate::server::Shared;
+
+type Reply = Response<ReplyBody>;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const OK: HeaderValue = HeaderValue::from_static("0");
+static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// gRPC's own prefix before each message.
+const PREFIX: usize = 5;
+
+/// A status other than OK.
+struct Status {
+    code: u8,
+    message: String,
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self {
+            code: error.code.grpc_status(),
+            message: error.message.into_owned(),
+        }
+    }
+}
+
+/// A framed message: one buffer, and large tensors behind it.
+type Framed = (Bytes, SmallVec<[Bytes; 2]>);
+
+/// Answers one call; never fails, every failure is a status.
+///
+/// # Errors
+/// None.
+pub async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Reply, Infallible> {
+    Ok(match call(request, &shared).await {
+        Ok((head, tail)) => {
+            let mut trailers = HeaderMap::with_capacity(1);
+            trailers.insert(STATUS.clone(), OK);
+            let mut reply = Response::new(ReplyBody::many(head, tail).with_trailers(trailers));
+            reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+            reply
+        }
+        Err(status) => status.into_reply(),
+    })
+}
+
+impl Status {
+    /// Headers that are trailers too: the answer has no message.
+    fn into_reply(self) -> Reply {
+        let mut reply = Response::new(ReplyBody::default());
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, GRPC);
+        headers.insert(STATUS.clone(), HeaderValue::from(u16::from(self.code)));
+        if let Ok(message) = HeaderValue::from_str(&percent_encode(&self.message)) {
+            headers.insert(MESSAGE.clone(), message);
+        }
+        reply
+    }
+}
+
+/// As gRPC wants it in `grpc-message`: printable ASCII but `%` stands for itself.
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            other => {
+                out.push('%');
+                for digit in [other >> 4, other & 15] {
+                    out.push(
+                        char::from_digit(u32::from(digit), 16)
+                            .unwrap_or('0')
+                            .to_ascii_uppercase(),
+                    );
+                }
+            }
+        }
+    }
+    out
+}
+
+async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed, Status> {
+    let (head, body) = request.into_parts();
+    let is_grpc = head
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if !is_grpc || head.method != hyper::Method::POST {
+        let message = "this port speaks gRPC: POST with content-type application/grpc".to_owned();
+        return Err(Status { code: 3, message });
+    }
+    let Some(rpc) = Rpc::of(head.uri.path()) else {
+        return Err(Status {
+            code: 12,
+            message: format!("unknown method {}", head.uri.path()),
+        });
+    };
+    let message = read_message(body, shared).await?;
+    match rpc {
+        Rpc::ModelInfer => model_infer(message, shared).await.map_err(Status::from),
+        _ => cold(rpc, message, shared)
+            .await
+            .map_err(Status::from)
+            .map(|head| (head, SmallVec::new())),
+    }
+}
+
+async fn model_infer(message: Bytes, shared: &Arc<Shared>) -> Result<Framed, Error> {
+    let received = Instant::now();
+    let envelope = InferEnvelope::decode(message)?;
+    let number = parse_version(envelope.model_version())?;
+    let version = Arc::clone(shared.table().find(envelope.model_name(), number)?);
+    if version.spec.decoupled {
+        return Err(Error::unsupported(
+            "ModelInfer RPC doesn't support models with decoupled transaction policy",
+        ));
+    }
+    let parsed = envelope.into_request(&version.spec);
+    let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let asked = request.take_asked();
+    let response = infer::infer(&version, request, received).await?;
+    let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
+    encode_infer(
+        &version.spec,
+        &version.number_text,
+        &asked,
+        &response,
+        &labels,
+    )
+}
+
+/// Everything but inference: health, metadata, statistics, the repository.
+async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, Error> {
+    let table = shared.table();
+    Ok(match rpc {
+        Rpc::ServerLive => frame(&proto::ServerLiveResponse { live: true }),
+        Rpc::ServerReady => frame(&proto::ServerReadyResponse {
+            ready: shared.is_ready(),
+        }),
+        Rpc::HealthCheck => {
+            let status = if shared.is_ready() { 1 } else { 2 };
+            frame(&proto::HealthCheckResponse { status })
+        }
+        Rpc::ModelReady => {
+            let asked: proto::ModelReadyRequest = decode(message)?;
+            let ready = table
+                .find(&asked.name, parse_version(&asked.version)?)
+                .is_ok();
+            frame(&proto::ModelReadyResponse { ready })
+        }
+        Rpc::ServerMetadata => {
+            let server = Server::of(&shared.options);
+            frame(&proto::ServerMetadataResponse {
+                name: server.name.to_owned(),
+                version: server.version.to_owned(),
+                extensions: server.extensions.to_vec(),
+            })
+        }
+        Rpc::ModelMetadata => {
+            let asked: proto::ModelMetadataRequest = decode(message)?;
+            let number = parse_version(&asked.version)?;
+            let version = table.find(&asked.name, number)?;
+            frame(&metadata_message(Model::of(
+                &table,
+                version,
+                number.is_some(),
+            )))
+        }
+        Rpc::ModelConfig => {
+            let asked: proto::ModelConfigRequest = decode(message)?;
+            let version = table.find(&asked.name, parse_version(&asked.version)?)?;
+            frame(&proto::ModelConfigResponse {
+                config: Some(version.config_proto.clone()),
+            })
+        }
+        Rpc::ModelStatistics => {
+            let asked: proto::ModelStatisticsRequest = decode(message)?;
+            let name = Some(asked.name.as_str()).filter(|name| !name.is_empty());
+            let all = statistics_of(name, parse_version(&asked.version)?, shared)?;
+            let model_stats = all.into_iter().map(statistics_message).collect();
+            frame(&proto::ModelStatisticsResponse { model_stats })
+        }
+        Rpc::RepositoryIndex => {
+            drop(table);
+            return repository_index(message, shared).await;
+        }
+        Rpc::ModelInfer => return Err(Error::internal("inference is answered elsewhere")),
+    })
+}
+
+async fn repository_index(message: Bytes, shared: &Shared) -> Result<Bytes, Error> {
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        name: String,
+        #[serde(default)]
+        version: String,
+        #[serde(default)]
+        state: String,
+        #[serde(default)]
+        reason: String,
+    }
+    let asked: proto::RepositoryIndexRequest = decode(message)?;
+    if !asked.repository_name.is_empty() {
+        return Err(Error::unsupported(
+            "'repository_name' specification is not supported",
+        ));
+    }
+    let payload = Bytes::from_static(if asked.ready {
+        b"{\"ready\":true}"
+    } else {
+        b"{}"
+    });
+    let answer = shared.control.ask("repository_index", payload).await?;
+    let entries: Vec<Entry> = serde_json::from_slice(&answer)
+        .map_err(|why| Error::internal(format!("repository index is not usable: {why}")))?;
+    let models = entries.into_iter().map(|entry| proto::ModelIndex {
+        name: entry.name,
+        version: entry.version,
+        state: entry.state,
+        reason: entry.reason,
+    });
+    Ok(frame(&proto::RepositoryIndexResponse {
+        models: models.collect(),
+    }))
+}
+
+fn decode<M: Message + Default>(message: Bytes) -> Result<M, Error> {
+    M::decode(message).map_err(|_| Error::internal("Unable to parse request"))
+}
+
+fn metadata_message(model: Model) -> proto::ModelMetadataResponse {
+    let tensors = |list: Vec<TensorMetadata>| {
+        list.into_iter()
+            .map(|tensor| proto::TensorMetadata {
+                name: tensor.name,
+                datatype: tensor.datatype.to_owned(),
+                shape: tensor.shape,
+            })
+            .collect()
+    };
+    proto::ModelMetadataResponse {
+        name: model.name,
+        versions: model.versions,
+        platform: model.platform,
+        inputs: tensors(model.inputs),
+        outputs: tensors(model.outputs),
+    }
+}
+
+fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
+    let spent = |duration: crate::metadata::Duration| {
+        Some(proto::StatisticDuration {
+            count: duration.count,
+            ns: duration.ns,
+        })
+    };
+    let infer = model.inference_stats;
+    let batches = model
+        .batch_stats
+        .into_iter()
+        .map(|batch| proto::InferBatchStatistics {
+            batch_size: batch.batch_size,
+            compute_input: spent(batch.compute_input),
+            compute_infer: spent(batch.compute_infer),
+            compute_output: spent(batch.compute_output),
+        });
+    proto::ModelStatistics {
+        name: model.name,
+        version: model.version,
+        last_inference: model.last_inference,
+        inference_count: model.inference_count,
+        execution_count: model.execution_count,
+        inference_stats: Some(proto::InferStatistics {
+            success: spent(infer.success),
+            fail: spent(infer.fail),
+            queue: spent(infer.queue),
+            compute_input: spent(infer.compute_input),
+            compute_infer: spent(infer.compute_infer),
+            compute_output: spent(infer.compute_output),
+            cache_hit: spent(infer.cache_hit),
+            cache_miss: spent(infer.cache_miss),
+        }),
+        batch_stats: batches.collect(),
+    }
+}
+
+/// Reads the one message of a unary call.
+async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> {
+    let limit = shared.options.max_message_bytes;
+    let patience = shared.options.arrival_timeout();
+    let how = Reading {
+        limit: limit.saturating_add(PREFIX),
+        align_at: 0,
+        patience,
+    };
+    let mut data = read(body, how).await.map_err(|why| match why {
+        Unreadable::TooLong(_) => Status {
+            code: 8,
+            message: format!("Received message larger than max ({limit} bytes)"),
+        },
+        Unreadable::TooSlow => Status {
+            code: 4,
+            message: format!("request stopped for more than {patience:?}"),
+        },
+        Unreadable::Broken => Status {
+            code: 1,
+            message: "request ended early".to_owned(),
+        },
+    })?;
+    match unframe(&mut data, limit) {
+        Unframed::Message(message) if data.is_empty() => Ok(message),
+        Unframed::Message(_) => Err(Status {
+            code: 12,
+            message: "a unary call has one message".to_owned(),
+        }),
+        Unframed::Incomplete { .. } => Err(Status {
+            code: 13,
+            message: "request message is incomplete".to_owned(),
+        }),
+        Unframed::Refused(why) => Err(Status {
+            code: why.grpc_status(),
+            message: why.message(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_texts_survive_the_header() {
+        assert_eq!(
+            percent_encode("model 'm' is 100% off\nreally: ü"),
+            "model 'm' is 100%25 off%0Areally: %C3%BC"
+        );
+    }
+}

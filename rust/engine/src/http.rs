@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The v2 protocol over HTTP/1.1: what each route answers (`spec/triton.md` 1).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+};
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use nerite_logic::Error;
+use nerite_logic::wire::v2;
+use serde::Serialize;
+
+use crate::body::{Reading, ReplyBody, Unreadable, read};
+use crate::connection::Protocol;
+use crate::metadata::{Model, ModelStatistics, Server};
+use crate::routes::{Route, Target};
+use crate::server::Shared;
+use crate::version::Version;
+use crate::{infer, metrics};
+
+type Reply = Response<ReplyBody>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Answers one request; never fails, every failure is an answer.
+///
+/// # Errors
+/// None.
+pub async fn answer(
+    request: Request<Incoming>,
+    protocol: Protocol,
+    shared: Arc<Shared>,
+) -> Result<Reply, Infallible> {
+    let reply = match protocol {
+        Protocol::Metrics => metrics_page(&request, &shared),
+        _ => dispatch(request, &shared).await,
+    };
+    Ok(reply.unwrap_or_else(|failure| failure.into_reply()))
+}
+
+/// What is answered instead of a result.
+enum Failure {
+    /// An error of the one table.
+    Error(Error),
+    /// A status of HTTP's own, which no code stands for.
+    Status(StatusCode, String),
+    /// The content encoding is none of those offered.
+    Encoding,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Failure {
+    fn into_reply(self) -> Reply {
+        let (status, text) = match self {
+            Self::Error(error) => (
+                StatusCode::from_u16(error.code.http_status()).unwrap_or_default(),
+                error.message,
+            ),
+            Self::Status(status, text) => (status, text.into()),
+            Self::Encoding => (
+                StatusCode::NOT_IMPLEMENTED,
+                "Unsupported compression type".into(),
+            ),
+        };
+        let mut reply = with_type(status, JSON, ReplyBody::one(v2::encode_error(&text)));
+        if status == StatusCode::NOT_IMPLEMENTED && text == "Unsupported compression type" {
+            let offered = HeaderValue::from_static("identity");
+            reply.headers_mut().insert(ACCEPT_ENCODING, offered);
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::REQUEST_TIMEOUT {
+            // The rest of the body is not wanted, so the connection cannot be used again.
+            reply
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
+    }
+}
+
+async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Failure> {
+    // The path is borrowed from the head, the body is read apart from it.
+    let (head, body) = request.into_parts();
+    let Some(route) = Route::of(head.uri.path()) else {
+        return Err(Failure::Status(StatusCode::NOT_FOUND, "Not Found".into()));
+    };
+    if head.method.as_str() != route.method() {
+        return Err(Failure::Status(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Method Not Allowed".into(),
+        ));
+    }
+    match route {
+        Route::ModelInfer(target) => model_infer(target, &head.headers, body, shared).await,
+        Route::ServerLive => Ok(empty(StatusCode::OK)),
+        Route::ServerReady => Ok(match shared.is_ready() {
+            true => empty(StatusCode::OK),
+            false => empty(StatusCode::BAD_REQUEST),
+        }),
+        Route::ModelReady(target) => {
+            let number = target.number()?;
+            match shared.table().find(target.name, number) {
+                Ok(_) => Ok(empty(StatusCode::OK)),
+                Err(_) => Err(Error::invalid("Model version not ready").into()),
+            }
+        }
+        Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
+        Route::ModelMetadata(target) => {
+            let table = shared.table();
+            let number = target.number()?;
+            let version = table.find(target.name, number)?;
+            Ok(json(&Model::of(&table, version, number.is_some())))
+        }
+        Route::ModelConfig(target) => {
+            let table = shared.table();
+            let version = table.find(target.name, target.number()?)?;
+            Ok(with_type(
+                StatusCode::OK,
+                JSON,
+                ReplyBody::one(version.config_json.clone()),
+            ))
+        }
+        Route::ModelStatistics(target) => model_statistics(target, shared),
+        Route::RepositoryIndex => {
+            let payload = read_body(body, None, shared).await?;
+            let answer = shared.control.ask("repository_index", payload).await?;
+            Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
+        }
+    }
+}
+
+async fn model_infer(
+    target: Target<'_>,
+    headers: &HeaderMap,
+    body: Incoming,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Failure> {
+    let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
+    if version.spec.decoupled {
+        return Err(Error::unsupported(
+            "HTTP end point doesn't support models with decoupled transaction policy",
+        )
+        .into());
+    }
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity")
+    {
+        return Err(Failure::Encoding);
+    }
+    let declared = headers.get(&HEADER_LENGTH);
+    let body = read_body(body, declared.and_then(number), shared).await?;
+    let received = Instant::now();
+    let parsed = declared
+        .map(|text| v2::parse_header_length(text.as_bytes(), body.len()))
+        .transpose()
+        .and_then(|length| v2::parse_request(&body, length, &version.spec));
+    // From here on the tensors alone keep the body.
+    drop(body);
+    let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let asked = request.take_asked();
+    let response = infer::infer(&version, request, received).await?;
+    let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
+    let answer = v2::encode_response(
+        &version.spec,
+        &version.number_text,
+        &asked,
+        &response,
+        &labels,
+    )?;
+    Ok(infer_reply(answer))
+}
+
+fn infer_reply(answer: v2::Answer) -> Reply {
+    let body = ReplyBody::many(answer.head, answer.tail);
+    let Some(length) = answer.header_length else {
+        return with_type(StatusCode::OK, JSON, body);
+    };
+    let mut reply = with_type(StatusCode::OK, OCTETS, body);
+    reply
+        .headers_mut()
+        .insert(&HEADER_LENGTH, HeaderValue::from(length));
+    reply
+}
+
+fn model_statistics(target: Option<Target<'_>>, shared: &Shared) -> Result<Reply, Failure> {
+    #[derive(Serialize)]
+    struct Statistics {
+        model_stats: Vec<ModelStatistics>,
+    }
+    let number = target.map_or(Ok(None), |target| target.number())?;
+    let model_stats = statistics_of(target.map(|target| target.name), number, shared)?;
+    Ok(json(&Statistics { model_stats }))
+}
+
+/// The statistics of one version, of all versions of a model, or of everything.
+pub fn statistics_of(
+    name: Option<&str>,
+    number: Option<u64>,
+    shared: &Shared,
+) -> Result<Vec<ModelStatistics>, Error> {
+    let table = shared.table();
+    let Some(name) = name else {
+        return Ok(table
+            .ready()
+            .map(|version| ModelStatistics::of(version))
+            .collect());
+    };
+    let versions: Vec<&Arc<Version>> = match table.entry(name) {
+        Some(entry) => entry
+            .ready
+            .iter()
+            .filter(|v| number.is_none_or(|n| v.number == n))
+            .collect(),
+        None => Vec::new(),
+    };
+    if versions.is_empty() {
+        return Err(Error::invalid(match number {
+            Some(number) => {
+                format!("requested model version is not available for model '{name}': {number}")
+            }
+            None => format!("requested model '{name}' is not available"),
+        }));
+    }
+    Ok(versions
+        .into_iter()
+        .map(|version| ModelStatistics::of(version))
+        .collect())
+}
+
+fn metrics_page(request: &Request<Incoming>, shared: &Shared) -> Result<Reply, Failure> {
+    if request.uri().path() != "/metrics" {
+        return Err(Failure::Status(StatusCode::NOT_FOUND, "Not Found".into()));
+    }
+    if request.method() != hyper::Method::GET {
+        return Err(Failure::Status(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Method Not Allowed".into(),
+        ));
+    }
+    Ok(with_type(
+        StatusCode::OK,
+        PROMETHEUS,
+        ReplyBody::one(metrics::page(shared).into()),
+    ))
+}
+
+async fn read_body(
+    body: Incoming,
+    align_at: Option<usize>,
+    shared: &Shared,
+) -> Result<Bytes, Failure> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let limit = shared.options.max_request_bytes;
+    let patience = shared.options.arrival_timeout();
+    let how = Reading {
+        limit,
+        align_at: align_at.unwrap_or(0),
+        patience,
+    };
+    read(body, how).await.map_err(|why| match why {
+        Unreadable::TooLong(declared) => Failure::Status(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "request body of {} exceeds the limit of {limit} bytes. \
+                 Use --http-max-input-size to increase the limit.",
+                declared.map_or_else(|| "unknown length".into(), |n| format!("{n} bytes")),
+            ),
+        ),
+        Unreadable::TooSlow => Failure::Status(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("request body stopped for more than {patience:?}"),
+        ),
+        Unreadable::Broken => Failure::Status(
+            StatusCode::BAD_REQUEST,
+            "request body ended early or is framed wrongly".into(),
+        ),
+    })
+}
+
+fn number(value: &HeaderValue) -> Option<usize> {
+    value.to_str().ok()?.parse().ok()
+}
+
+fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(ReplyBody::default());
+    *reply.status_mut() = status;
+    reply
+}
+
+fn json(value: &impl Serialize) -> Reply {
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    with_type(StatusCode::OK, JSON, ReplyBody::one(text.into()))
+}
+
+fn with_type(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}

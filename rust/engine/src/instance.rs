@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One model instance's turn: take a batch, have it executed, reply.
+//!
+//! The thread that owns an instance keeps one [`Work`] for its whole life, so that nothing is allocated
+//! anew for each batch but what the batch itself needs. Who executes is the caller's business.
+
+use std::time::{Duration, Instant};
+
+use nerite_logic::Error;
+use nerite_logic::schedulers::{Reason, Ticket};
+use smallvec::SmallVec;
+
+use crate::gather::{Gathered, gather};
+use crate::lane::{Done, Outcome, Pending};
+use crate::statistics::{Failure, Phases};
+use crate::version::Version;
+
+/// A batch on its way through an instance.
+#[derive(Debug)]
+pub struct Work {
+    /// The requests, in order of arrival.
+    pub tickets: Vec<Ticket<Box<Pending>>>,
+    /// Their inputs, joined.
+    pub inputs: Vec<Gathered>,
+    /// Replies ready to be sent.
+    pub(crate) replies: Vec<Done>,
+    pub(crate) order: Option<u64>,
+    reason: Reason,
+    dispatched: Instant,
+    gathered: Instant,
+    executed: Instant,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            tickets: Vec::new(),
+            inputs: Vec::new(),
+            replies: Vec::new(),
+            order: None,
+            reason: Reason::Single,
+            dispatched: now,
+            gathered: now,
+            executed: now,
+        }
+    }
+}
+
+impl Work {
+    pub(crate) const fn begin(&mut self, reason: Reason, now: Instant) {
+        self.reason = reason;
+        self.dispatched = now;
+    }
+
+    /// Rows of the batch: the sum of the requests' batch dimensions.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.tickets.iter().map(|ticket| ticket.rows).sum()
+    }
+
+    /// Waits for a batch and joins its inputs; `false` when the version has ended.
+    pub fn take(&mut self, version: &Version) -> bool {
+        if !version.next_batch(self) {
+            return false;
+        }
+        self.inputs = gather(&version.spec, &version.pools, &self.tickets);
+        self.gathered = Instant::now();
+        true
+    }
+
+    /// Notes that the backend has returned.
+    pub fn mark_executed(&mut self) {
+        self.executed = Instant::now();
+    }
+
+    /// Counts the batch and replies with `outcomes`, one for each request in order. Requests without one
+    /// get an error: every accepted request is answered.
+    pub fn finish(
+        &mut self,
+        version: &Version,
+        tickets: &[Ticket<Box<Pending>>],
+        outcomes: impl IntoIterator<Item = Outcome>,
+    ) {
+        let now = Instant::now();
+        let rows = tickets.iter().map(|ticket| ticket.rows).sum();
+        let phases = Phases {
+            input: self.gathered.saturating_duration_since(self.dispatched),
+            infer: self.executed.saturating_duration_since(self.gathered),
+            output: now.saturating_duration_since(self.executed),
+        };
+        let mut outcomes = outcomes.into_iter();
+        let mut totals = Totals::default();
+        let mut failed: SmallVec<[Duration; 8]> = SmallVec::new();
+        let statistics = &version.statistics;
+        for ticket in tickets {
+            let outcome = outcomes.next().unwrap_or_else(|| Err(unanswered(version)));
+            let waited = self.dispatched.saturating_duration_since(ticket.arrived);
+            let lasted = now.saturating_duration_since(ticket.payload.received);
+            statistics.queue_latency.observe(waited);
+            statistics.request_latency.observe(lasted);
+            if outcome.is_ok() {
+                totals.add(ticket.rows, waited, lasted);
+            } else {
+                failed.push(lasted);
+            }
+            self.replies.push(Done {
+                reply_to: ticket.payload.reply_to,
+                outcome,
+            });
+        }
+        statistics
+            .compute_latency
+            .observe_many(phases.infer, self.replies.len() as u64);
+        statistics.executed(rows, self.reason, phases);
+        totals.store(statistics, phases);
+        failed
+            .drain(..)
+            .for_each(|lasted| statistics.failed(Failure::Backend, lasted));
+        version.reply(self);
+    }
+}
+
+fn unanswered(version: &Version) -> Error {
+    Error::internal(format!(
+        "model '{}' gave no answer to this request",
+        version.spec.name
+    ))
+}
+
+/// Sums over the successful requests of a batch, so that counters are touched once.
+#[derive(Default)]
+struct Totals {
+    requests: u64,
+    rows: u64,
+    waited: Duration,
+    lasted: Duration,
+}
+
+impl Totals {
+    fn add(&mut self, rows: u32, waited: Duration, lasted: Duration) {
+        self.requests += 1;
+        self.rows += u64::from(rows);
+        self.waited += waited;
+        self.lasted += lasted;
+    }
+
+    /// Triton charges the phases of a batch to each of its requests in full.
+    fn store(&self, statistics: &crate::statistics::Statistics, phases: Phases) {
+        if self.requests == 0 {
+            return;
+        }
+        let times = u32::try_from(self.requests).unwrap_or(u32::MAX);
+        statistics
+            .inferences
+            .fetch_add(self.rows, std::sync::atomic::Ordering::Relaxed);
+        statistics.success.add(self.requests, self.lasted);
+        statistics.queue.add(self.requests, self.waited);
+        statistics
+            .compute_input
+            .add(self.requests, phases.input * times);
+        statistics
+            .compute_infer
+            .add(self.requests, phases.infer * times);
+        statistics
+            .compute_output
+            .add(self.requests, phases.output * times);
+    }
+}

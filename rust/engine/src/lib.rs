@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nerite's data plane.
+//!
+//! A request's path: a socket of an I/O thread ([`http`], [`grpc`]) gives bytes, `nerite_logic` makes a
+//! message of them and checks it, [`lane`] collects what one poll brought and hands it to the model
+//! version's queue ([`version`]) in one go, an instance thread takes a batch, and the replies of that
+//! batch go back to the I/O threads that own the connections, again in one go. Who executes a batch is
+//! not known here: the `binding` crate calls Python, a test may do anything.
+//!
+//! What is decided (which requests run together, which error a request earns) lives in `nerite_logic`.
+
+pub mod buffers;
+pub mod control;
+pub mod gather;
+pub mod grpc;
+pub mod http;
+pub mod instance;
+pub mod lane;
+pub mod metrics;
+pub mod options;
+pub mod server;
+pub mod statistics;
+pub mod table;
+pub mod timekeeper;
+pub mod version;
+
+mod body;
+pub mod connection;
+mod infer;
+pub mod metadata;
+pub mod routes;
+
+pub use options::Options;
+pub use server::Engine;
+pub use version::Version;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the control plane may set when it makes an engine.
+
+use std::time::Duration;
+
+use nerite_logic::Error;
+use serde::Deserialize;
+
+/// Settings of an engine, fixed for its life.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The name in server metadata.
+    pub server_name: String,
+    /// The version in server metadata.
+    pub server_version: String,
+    /// The protocol extensions in server metadata.
+    pub extensions: Vec<String>,
+    /// Number of I/O threads; 0 is one for each core this process may use.
+    pub io_threads: usize,
+    /// Largest HTTP body in bytes.
+    pub max_request_bytes: usize,
+    /// Largest gRPC message in bytes.
+    pub max_message_bytes: usize,
+    /// Most connections at a time, over all ports.
+    pub max_connections: usize,
+    /// Most concurrent gRPC calls on one connection.
+    pub max_streams: u32,
+    /// How long a request may take to arrive once its first byte has.
+    pub header_timeout_secs: f64,
+    /// Keep latency histograms besides Triton's sums.
+    pub latency_histograms: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            server_name: "nerite".into(),
+            server_version: env!("CARGO_PKG_VERSION").into(),
+            extensions: Vec::new(),
+            io_threads: 0,
+            max_request_bytes: 64 << 20,
+            max_message_bytes: i32::MAX as usize,
+            max_connections: 65_536,
+            max_streams: 1_024,
+            header_timeout_secs: 30.0,
+            latency_histograms: true,
+        }
+    }
+}
+
+impl Options {
+    /// Reads options from a JSON object.
+    ///
+    /// # Errors
+    /// If a key is unknown or a value has the wrong type or range.
+    pub fn from_json(json: &str) -> Result<Self, Error> {
+        let options: Self = serde_json::from_str(json)
+            .map_err(|why| Error::invalid(format!("engine options are not usable: {why}")))?;
+        if !(options.header_timeout_secs > 0.0 && options.header_timeout_secs < 1e9) {
+            return Err(Error::invalid(format!(
+                "engine option 'header_timeout_secs' is {}, expected seconds > 0",
+                options.header_timeout_secs
+            )));
+        }
+        Ok(options)
+    }
+
+    /// How long a request may take to arrive once its first byte has.
+    #[must_use]
+    pub fn arrival_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.header_timeout_secs)
+    }
+
+    /// The number of I/O threads to start.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        match self.io_threads {
+            0 => std::thread::available_parallelism()
+                .map_or(1, std::num::NonZero::get)
+                .min(8),
+            n => n.min(64),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine: I/O threads, ports, the live table, and a polite end.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
+use nerite_logic::Error;
+use nerite_logic::spec::ModelSpec;
+use parking_lot::{Condvar, Mutex};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::connection::{self, Protocol};
+use crate::control::Control;
+use crate::lane::{self, Lanes};
+use crate::options::Options;
+use crate::table::{Entry, Table};
+use crate::timekeeper::Timekeeper;
+use crate::version::{Labels, Version};
+
+/// Connections that may wait to be accepted, as Triton's.
+const BACKLOG: i32 = 1024;
+
+/// What all threads of an engine share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The options it was made with.
+    pub options: Options,
+    /// Calls for the control plane.
+    pub control: Control,
+    /// The lanes between I/O threads and instances.
+    pub lanes: Arc<Lanes>,
+    /// Calls of Python by instances, counted by the binding.
+    pub gil_acquisitions: AtomicU64,
+    /// Inputs that reached a backend without a copy.
+    pub borrowed_inputs: AtomicU64,
+    /// Bytes copied into batch buffers.
+    pub gathered_bytes: AtomicU64,
+    table: ArcSwap<Table>,
+    ready: AtomicBool,
+    /// Open connections.
+    connections: AtomicUsize,
+    /// Connections refused because there were too many.
+    refused_connections: AtomicU64,
+    draining: watch::Sender<bool>,
+    /// Every version that was ever made and is still alive, for the end.
+    versions: Mutex<Vec<Weak<Version>>>,
+    quiet: Mutex<()>,
+    /// Rung when a connection ends.
+    ended: Condvar,
+}
+
+impl Shared {
+    /// The table as it is now.
+    pub fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    /// Whether the server is ready and not about to end.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && !*self.draining.borrow()
+    }
+
+    /// A watch that turns true when the engine drains.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Connections refused because there were too many.
+    pub fn refused_connections(&self) -> u64 {
+        self.refused_connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection in; `false` if there are too many already.
+    fn connection_began(&self) -> bool {
+        if self.connections.fetch_add(1, Ordering::Relaxed) < self.options.max_connections {
+            return true;
+        }
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.refused_connections.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    pub(crate) fn connection_ended(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if *self.draining.borrow() {
+            let _quiet = self.quiet.lock();
+            self.ended.notify_all();
+        }
+    }
+}
+
+enum Order {
+    Accept(TcpListener, Protocol),
+    Serve(std::net::TcpStream, Protocol),
+    Stop,
+}
+
+#[derive(Debug)]
+struct IoThread {
+    orders: mpsc::UnboundedSender<Order>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Accept(..) => "Accept",
+            Self::Serve(..) => "Serve",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+/// A data plane with its threads. Dropping it stops it.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    timekeeper: Arc<Timekeeper>,
+    threads: Mutex<Vec<IoThread>>,
+    /// Held while the table is replaced, so that two replacements do not undo each other.
+    publishing: Mutex<()>,
+}
+
+impl Engine {
+    /// Starts the I/O threads; no port is open yet.
+    ///
+    /// # Errors
+    /// If the system gives no threads or no event queue.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let count = options.thread_count();
+        let lanes = Arc::new(Lanes::new(count));
+        let shared = Arc::new(Shared {
+            options,
+            control: Control::default(),
+            lanes,
+            gil_acquisitions: AtomicU64::new(0),
+            borrowed_inputs: AtomicU64::new(0),
+            gathered_bytes: AtomicU64::new(0),
+            table: ArcSwap::default(),
+            ready: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            refused_connections: AtomicU64::new(0),
+            draining: watch::Sender::new(false),
+            versions: Mutex::default(),
+            quiet: Mutex::new(()),
+            ended: Condvar::new(),
+        });
+        let channels: Vec<_> = (0..count).map(|_| mpsc::unbounded_channel()).collect();
+        let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
+        let mut threads = Vec::with_capacity(count);
+        for (index, (orders, inbox)) in channels.into_iter().enumerate() {
+            let (shared, peers) = (Arc::clone(&shared), senders.clone());
+            let handle = thread::Builder::new()
+                .name(format!("nerite-io-{index}"))
+                .spawn(move || run_io_thread(index, shared, inbox, peers))
+                .map_err(|why| Error::internal(format!("cannot start an I/O thread: {why}")))?;
+            threads.push(IoThread {
+                orders,
+                handle: Some(handle),
+            });
+        }
+        Ok(Self {
+            shared,
+            timekeeper: Arc::default(),
+            threads: Mutex::new(threads),
+            publishing: Mutex::new(()),
+        })
+    }
+
+    /// What the engine's threads share.
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Opens a port and returns its number.
+    ///
+    /// # Errors
+    /// UNAVAILABLE with address, port and cause if it cannot be bound.
+    pub fn listen(&self, protocol: Protocol, address: &str, port: u16) -> Result<u16, Error> {
+        let refused = |why: std::io::Error| {
+            Error::unavailable(format!("cannot listen on {address} port {port}: {why}"))
+        };
+        let listener = bind(address, port).map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?.port();
+        let threads = self.threads.lock();
+        let Some(first) = threads.first() else {
+            return Err(Error::unavailable("server is stopped"));
+        };
+        // Bound and listening already: what connects before the thread gets there waits in the backlog.
+        first
+            .orders
+            .send(Order::Accept(listener, protocol))
+            .map_err(|_| Error::unavailable("server is stopped"))?;
+        Ok(bound)
+    }
+
+    /// Makes a version that instances can serve; clients do not see it before [`Engine::publish`].
+    ///
+    /// # Errors
+    /// If the configuration is not usable.
+    pub fn add_version(
+        &self,
+        config_json: String,
+        config_proto: Vec<u8>,
+        number: u64,
+        labels: Labels,
+    ) -> Result<Arc<Version>, Error> {
+        let spec = ModelSpec::from_config_json(&config_json)?;
+        let config = (Bytes::from(config_json), Bytes::from(config_proto));
+        let lanes = Arc::clone(&self.shared.lanes);
+        let version = Version::new(
+            spec,
+            number,
+            config,
+            labels,
+            lanes,
+            Arc::clone(&self.timekeeper),
+        );
+        let mut versions = self.shared.versions.lock();
+        versions.retain(|known| known.strong_count() > 0);
+        versions.push(Arc::downgrade(&version));
+        Ok(version)
+    }
+
+    /// Makes these versions the ones that clients reach under `name`, in one step.
+    pub fn publish(&self, name: &str, ready: Vec<Arc<Version>>, unready: Vec<u64>) {
+        let _publishing = self.publishing.lock();
+        let table = self.shared.table().with(name, Entry { ready, unready });
+        self.shared.table.store(Arc::new(table));
+    }
+
+    /// Removes `name`; requests for it are told that it is not found.
+    pub fn forget(&self, name: &str) {
+        let _publishing = self.publishing.lock();
+        let table = self.shared.table().without(name);
+        self.shared.table.store(Arc::new(table));
+    }
+
+    /// Says what the server-ready endpoints answer.
+    pub fn set_ready(&self, ready: bool) {
+        self.shared.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Stops accepting and lets what was accepted finish; `false` if the time ran out first.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.shared.draining.send_replace(true);
+        let end = Instant::now() + limit;
+        let mut quiet = self.shared.quiet.lock();
+        while self.shared.connections() > 0 {
+            if self.shared.ended.wait_until(&mut quiet, end).timed_out() {
+                return self.shared.connections() == 0;
+            }
+        }
+        true
+    }
+
+    /// Ends everything at once: queued requests are refused, connections closed, threads joined.
+    pub fn stop(&self) {
+        self.shared.draining.send_replace(true);
+        self.shared.control.stop();
+        let versions = std::mem::take(&mut *self.shared.versions.lock());
+        versions
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|version| version.abandon());
+        self.timekeeper.stop();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in &threads {
+            // A thread that is gone needs no order.
+            let _ = thread.orders.send(Order::Stop);
+        }
+        for mut thread in threads {
+            if let Some(handle) = thread.handle.take() {
+                let _ = handle.join();
+            }
+        }
+        self.shared.table.store(Arc::default());
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn bind(address: &str, port: u16) -> std::io::Result<TcpListener> {
+    let host = address.strip_prefix("ipv6:").unwrap_or(address);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    let resolved: SocketAddr = (host, port).to_socket_addrs()?.next().ok_or_else(|| {
+        std::io::Error::new(
+            std::io::ErrorKind::AddrNotAvailable,
+            "address has no meaning here",
+        )
+    })?;
+    let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, None)?;
+    // Not SO_REUSEPORT: two servers on one port are a mistake that must be seen.
+    socket.set_reuse_address(true)?;
+    socket.bind(&resolved.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn run_io_thread(
+    index: usize,
+    shared: Arc<Shared>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    peers: Vec<mpsc::UnboundedSender<Order>>,
+) {
+    lane::enter(index, Arc::clone(&shared.lanes));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(lane::flush)
+        .build();
+    let Ok(runtime) = runtime else { return };
+    runtime.block_on(async {
+        tokio::spawn(lane::deliver(index, Arc::clone(&shared.lanes)));
+        tokio::spawn(connection::sweep(shared.options.arrival_timeout()));
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Accept(listener, protocol) => {
+                    tokio::spawn(accept(
+                        listener,
+                        protocol,
+                        Arc::clone(&shared),
+                        peers.clone(),
+                    ));
+                }
+                Order::Serve(stream, protocol) => match TcpStream::from_std(stream) {
+                    Ok(stream) => {
+                        tokio::spawn(connection::serve(stream, protocol, Arc::clone(&shared)));
+                    }
+                    Err(_) => shared.connection_ended(),
+                },
+                Order::Stop => break,
+            }
+        }
+    });
+    // Dropping the runtime drops every connection with it.
+}
+
+/// How long to wait when the system has no more file descriptors to give.
+const OUT_OF_FILES: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the engine drains and deals them out to the I/O threads in turn.
+async fn accept(
+    listener: TcpListener,
+    protocol: Protocol,
+    shared: Arc<Shared>,
+    peers: Vec<mpsc::UnboundedSender<Order>>,
+) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
+    let mut draining = shared.draining();
+    let mut turn = (0..peers.len()).cycle();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = connection::drain_begins(&mut draining) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) if shared.connection_began() => match turn.next() {
+                None | Some(0) => {
+                    tokio::spawn(connection::serve(stream, protocol, Arc::clone(&shared)));
+                }
+                Some(other) => deal(stream, protocol, &shared, peers.get(other)),
+            },
+            Ok(_) => {}
+            Err(why) if is_of_one_connection(&why) => {}
+            Err(_) => tokio::time::sleep(OUT_OF_FILES).await,
+        }
+    }
+}
+
+fn deal(
+    stream: TcpStream,
+    protocol: Protocol,
+    shared: &Shared,
+    peer: Option<&mpsc::UnboundedSender<Order>>,
+) {
+    let sent = stream
+        .into_std()
+        .ok()
+        .zip(peer)
+        .is_some_and(|(stream, peer)| peer.send(Order::Serve(stream, protocol)).is_ok());
+    if !sent {
+        shared.connection_ended();
+    }
+}
+
+/// Errors of `accept` that concern the connection that was about to be accepted, not the listener.
+fn is_of_one_connection(why: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        why.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pure half of Nerite's data plane.
+//!
+//! Everything here is a value or a function of values: bytes become messages ([`wire`]), messages are
+//! held against a model's declaration ([`spec`], [`check`]), and requests are put into batches
+//! ([`schedulers`]). There is no clock, thread, lock or socket in this crate; time is an argument. What
+//! is decided here is done by the `engine` crate.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod datatype;
+pub mod error;
+pub mod message;
+pub mod schedulers;
+pub mod spec;
+pub mod wire;
+
+pub use datatype::DataType;
+pub use error::{Code, Error};

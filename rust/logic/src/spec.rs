@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a model declares: the parts of its completed configuration that every request is held against.
+//!
+//! The control plane hands the configuration over as the JSON that the config endpoint answers with
+//! (one schema, `spec/triton.md` 1.3), and only the fields that the data plane needs are read here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use serde::Deserialize;
+
+use crate::DataType;
+use crate::error::Error;
+
+/// A declared input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoSpec {
+    /// Its name.
+    pub name: ByteString,
+    /// Its element type.
+    pub datatype: DataType,
+    /// Its dimensions without the batch dimension; -1 for a size chosen by the request.
+    pub dims: Vec<i64>,
+    /// The dimensions that the backend sees instead of `dims`, if they differ.
+    pub reshape: Option<Vec<i64>>,
+    /// Inputs: the request may leave it out.
+    pub optional: bool,
+    /// Inputs: requests of unequal shape may share a batch.
+    pub allow_ragged_batch: bool,
+}
+
+impl IoSpec {
+    /// Whether requests may send different shapes for it.
+    #[must_use]
+    pub fn is_variable(&self) -> bool {
+        self.dims.contains(&-1)
+    }
+}
+
+/// What happens to a request whose queue timeout has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TimeoutAction {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It waits behind all requests that are not late.
+    Delay,
+}
+
+/// How long and in what company requests may wait (`spec/triton.md` 5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct QueuePolicy {
+    /// What happens at the timeout.
+    pub timeout_action: TimeoutAction,
+    /// The timeout of requests that bring none; `None` is forever.
+    pub default_timeout: Option<Duration>,
+    /// Requests may shorten the timeout.
+    pub allow_timeout_override: bool,
+    /// Most requests that may wait; `None` is no limit.
+    pub max_queue_size: Option<usize>,
+}
+
+/// How requests become batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchedulerSpec {
+    /// One request per execution, first come first served.
+    Default,
+    /// Triton's dynamic batcher (`spec/triton.md` 5.2).
+    Dynamic(DynamicBatching),
+}
+
+/// The settings of the dynamic batcher.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DynamicBatching {
+    /// Batch sizes, ascending, that are sent without waiting for the delay.
+    pub preferred_sizes: Vec<u32>,
+    /// How long the oldest request may wait for company.
+    pub max_queue_delay: Duration,
+    /// Responses leave in the order in which requests came.
+    pub preserve_ordering: bool,
+    /// The default queue policy.
+    pub policy: QueuePolicy,
+}
+
+/// A model version as the data plane knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// The model's name.
+    pub name: ByteString,
+    /// `platform`, or the backend if there is none: what metadata calls platform.
+    pub platform: ByteString,
+    /// Most rows in one execution; 0 if tensors have no batch dimension.
+    pub max_batch_size: u32,
+    /// Declared inputs, in order.
+    pub inputs: Vec<IoSpec>,
+    /// Declared outputs, in order.
+    pub outputs: Vec<IoSpec>,
+    /// It may answer a request with any number of responses.
+    pub decoupled: bool,
+    /// How requests become batches.
+    pub scheduler: SchedulerSpec,
+    /// Extra metric labels, without the leading underscore.
+    pub metric_tags: BTreeMap<String, String>,
+}
+
+impl ModelSpec {
+    /// Reads the completed configuration, as the config endpoint shows it.
+    ///
+    /// # Errors
+    /// If `json` is not such a configuration or names an element type that does not exist.
+    pub fn from_config_json(json: &str) -> Result<Self, Error> {
+        let config: Config = serde_json::from_str(json)
+            .map_err(|why| Error::invalid(format!("model configuration is not usable: {why}")))?;
+        config.into_spec()
+    }
+
+    /// Whether tensors carry a batch dimension.
+    #[must_use]
+    pub const fn batches(&self) -> bool {
+        self.max_batch_size > 0
+    }
+
+    /// The declared input called `name`, with its index.
+    #[must_use]
+    pub fn input(&self, name: &str) -> Option<(usize, &IoSpec)> {
+        self.inputs
+            .iter()
+            .enumerate()
+            .find(|(_, input)| &*input.name == name)
+    }
+
+    /// The declared output called `name`.
+    #[must_use]
+    pub fn output(&self, name: &str) -> Option<&IoSpec> {
+        self.outputs.iter().find(|output| &*output.name == name)
+    }
+}
+
+#[derive(Deserialize)]
+struct Config {
+    name: String,
+    #[serde(default)]
+    platform: String,
+    #[serde(default)]
+    backend: String,
+    #[serde(default)]
+    max_batch_size: u32,
+    #[serde(default)]
+    input: Vec<Io>,
+    #[serde(default)]
+    output: Vec<Io>,
+    #[serde(default)]
+    dynamic_batching: Option<Dynamic>,
+    #[serde(default)]
+    model_transaction_policy: Option<Transaction>,
+    #[serde(default)]
+    metric_tags: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Io {
+    name: String,
+    data_type: String,
+    #[serde(default)]
+    dims: Vec<i64>,
+    reshape: Option<Reshape>,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    allow_ragged_batch: bool,
+}
+
+#[derive(Deserialize)]
+struct Reshape {
+    #[serde(default)]
+    shape: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct Dynamic {
+    #[serde(default)]
+    preferred_batch_size: Vec<u32>,
+    #[serde(default)]
+    max_queue_delay_microseconds: u64,
+    #[serde(default)]
+    preserve_ordering: bool,
+    default_queue_policy: Option<Policy>,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    #[serde(default)]
+    timeout_action: String,
+    #[serde(default)]
+    default_timeout_microseconds: u64,
+    #[serde(default)]
+    allow_timeout_override: bool,
+    #[serde(default)]
+    max_queue_size: usize,
+}
+
+#[derive(Deserialize)]
+struct Transaction {
+    #[serde(default)]
+    decoupled: bool,
+}
+
+impl Config {
+    fn into_spec(self) -> Result<ModelSpec, Error> {
+        let model = self.name.clone();
+        let io = |list: Vec<Io>| {
+            list.into_iter()
+                .map(|io| io.into_spec(&model))
+                .collect::<Result<Vec<_>, Error>>()
+        };
+        let platform = if self.platform.is_empty() {
+            self.backend
+        } else {
+            self.platform
+        };
+        Ok(ModelSpec {
+            inputs: io(self.input)?,
+            outputs: io(self.output)?,
+            platform: platform.into(),
+            max_batch_size: self.max_batch_size,
+            decoupled: self
+                .model_transaction_policy
+                .is_some_and(|policy| policy.decoupled),
+            scheduler: match self.dynamic_batching {
+                Some(dynamic) => SchedulerSpec::Dynamic(dynamic.into_settings()),
+                None => SchedulerSpec::Default,
+            },
+            metric_tags: self.metric_tags,
+            name: self.name.into(),
+        })
+    }
+}
+
+impl Io {
+    fn into_spec(self, model: &str) -> Result<IoSpec, Error> {
+        let datatype = DataType::from_config(&self.data_type).ok_or_else(|| {
+            Error::invalid(format!(
+                "tensor '{}' of model '{model}' has data_type '{}', which no tensor can have",
+                self.name, self.data_type
+            ))
+        })?;
+        Ok(IoSpec {
+            name: self.name.into(),
+            datatype,
+            dims: self.dims,
+            reshape: self.reshape.map(|reshape| reshape.shape),
+            optional: self.optional,
+            allow_ragged_batch: self.allow_ragged_batch,
+        })
+    }
+}
+
+impl Dynamic {
+    fn into_settings(mut self) -> DynamicBatching {
+        self.preferred_batch_size.sort_unstable();
+        self.preferred_batch_size.dedup();
+        DynamicBatching {
+            preferred_sizes: self.preferred_batch_size,
+            max_queue_delay: Duration::from_micros(self.max_queue_delay_microseconds),
+            preserve_ordering: self.preserve_ordering,
+            policy: self
+                .default_queue_policy
+                .map(Policy::into_settings)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl Policy {
+    fn into_settings(self) -> QueuePolicy {
+        QueuePolicy {
+            timeout_action: match self.timeout_action.as_str() {
+                "DELAY" => TimeoutAction::Delay,
+                _ => TimeoutAction::Reject,
+            },
+            default_timeout: (self.default_timeout_microseconds > 0)
+                .then(|| Duration::from_micros(self.default_timeout_microseconds)),
+            allow_timeout_override: self.allow_timeout_override,
+            max_queue_size: (self.max_queue_size > 0).then_some(self.max_queue_size),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writing JSON values as rapidjson's writer does, byte by byte.
+
+use super::string::plain_until;
+
+/// Appends an integer.
+#[inline]
+pub fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends a string in quotes. Bytes that are not UTF-8 are written as they are.
+#[inline]
+pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let mut from = 0;
+    loop {
+        let until = plain_until(bytes, from);
+        out.extend_from_slice(&bytes[from..until]);
+        match bytes.get(until) {
+            None => break,
+            Some(byte) => escape(out, *byte),
+        }
+        from = until + 1;
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let short = match byte {
+        8 => b'b',
+        12 => b'f',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0..=0x1f => {
+            let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            return;
+        }
+        _ => byte,
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// Appends a double: shortest digits that lead back to it, always with a point or an exponent; `NaN`
+/// and `Infinity` as such, which strict parsers refuse but Triton's clients expect.
+#[inline]
+pub fn double(out: &mut Vec<u8>, value: f64) {
+    if value.is_finite() {
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(value).as_bytes();
+        // Whether there is an exponent is told by the size, sooner than by looking for it.
+        let plain = (1e-5..1e16).contains(&value.abs());
+        match if plain {
+            None
+        } else {
+            text.iter().rposition(|byte| *byte == b'e')
+        } {
+            None => out.extend_from_slice(text),
+            Some(e) => with_exponent(out, text, e),
+        }
+    } else if value.is_nan() {
+        out.extend_from_slice(b"NaN");
+    } else {
+        out.extend_from_slice(if value > 0.0 {
+            b"Infinity"
+        } else {
+            b"-Infinity"
+        });
+    }
+}
+
+/// rapidjson writes an exponent only from 1e21 on and below 1e-6, so the others are laid out here.
+#[cold]
+fn with_exponent(out: &mut Vec<u8>, text: &[u8], e: usize) {
+    let exponent = str::from_utf8(&text[e + 1..])
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok());
+    let negative = usize::from(text[0] == b'-');
+    let digits = text[negative..e]
+        .iter()
+        .copied()
+        .filter(|byte| *byte != b'.');
+    out.extend_from_slice(&text[..negative]);
+    match exponent {
+        Some(exponent @ 0..21) => {
+            let before = exponent.unsigned_abs() as usize + 1;
+            let from = out.len();
+            out.extend(digits);
+            let written = out.len() - from;
+            if written > before {
+                out.insert(from + before, b'.');
+            } else {
+                out.resize(from + before, b'0');
+                out.extend_from_slice(b".0");
+            }
+        }
+        Some(exponent @ -6..0) => {
+            out.extend_from_slice(b"0.");
+            out.resize(out.len() + exponent.unsigned_abs() as usize - 1, b'0');
+            out.extend(digits);
+        }
+        Some(exponent) => {
+            out.extend_from_slice(&text[negative..=e]);
+            integer(out, exponent);
+        }
+        None => out.extend_from_slice(&text[negative..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_look_as_rapidjson_writes_them() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (f64::from(1.1_f32), "1.100000023841858"),
+            (123.123, "123.123"),
+            (9_007_199_254_740_992.0, "9007199254740992.0"),
+            (1e16, "10000000000000000.0"),
+            (-1.5e17, "-150000000000000000.0"),
+            (1e20, "100000000000000000000.0"),
+            (123_456_789_012_345_680_000.0, "123456789012345680000.0"),
+            (1e21, "1e21"),
+            (1.5e33, "1.5e33"),
+            (1e308, "1e308"),
+            (-5e-324, "-5e-324"),
+            (0.001, "0.001"),
+            (0.000_012, "0.000012"),
+            (0.000_001, "0.000001"),
+            (0.000_001_25, "0.00000125"),
+            (1e-7, "1e-7"),
+            (1.5e-7, "1.5e-7"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
+            let mut out = Vec::new();
+            double(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped_as_rapidjson_does() {
+        let mut out = Vec::new();
+        string(
+            &mut out,
+            "q\"\\\n\r\t\u{8}\u{c}\u{0}\u{1f}/é😀 plain".as_bytes(),
+        );
+        assert_eq!(
+            out,
+            "\"q\\\"\\\\\\n\\r\\t\\b\\f\\u0000\\u001F/é😀 plain\"".as_bytes()
+        );
+    }
+}

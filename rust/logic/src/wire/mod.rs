@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bytes to messages and back, without input or output.
+
+pub mod classification;
+pub mod grpc;
+pub mod json;
+pub mod v2;

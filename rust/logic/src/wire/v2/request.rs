@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The request object: id, parameters, and what is asked for.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use super::{Failure, NON_ARRAY, NON_BOOLEAN, NON_STRING, NON_UNSIGNED, absent, unable};
+use crate::check::{MAX_PARAMETERS, MAX_TENSORS, too_many};
+use crate::error::Error;
+use crate::message::{CorrelationId, InferRequest, Parameter, RequestedOutput};
+use crate::spec::ModelSpec;
+use crate::wire::json::{Kind, Number, Reader, Text};
+
+/// Reads one request from front to back.
+pub(super) struct Parser<'a> {
+    pub(super) body: &'a Bytes,
+    pub(super) json: Reader<'a>,
+    pub(super) spec: &'a ModelSpec,
+    /// Where the next binary input begins in `body`; `None` if no header told where bytes begin.
+    pub(super) tail: Option<usize>,
+}
+
+/// Which members were there already: of equal names the first counts.
+#[derive(Default)]
+struct Seen {
+    id: bool,
+    parameters: bool,
+    inputs: bool,
+    outputs: bool,
+}
+
+/// Sets a mark; whether it was not set before.
+pub(super) const fn first(seen: &mut bool) -> bool {
+    !std::mem::replace(seen, true)
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(body: &'a Bytes, text: &'a [u8], binary: bool, spec: &'a ModelSpec) -> Self {
+        Self {
+            body,
+            json: Reader::new(text),
+            spec,
+            tail: binary.then_some(text.len()),
+        }
+    }
+
+    pub(super) fn request(mut self) -> Result<InferRequest, Failure> {
+        let mut request = InferRequest::default();
+        if self.json.kind() != Kind::Object {
+            return Err(absent("inputs").into());
+        }
+        self.json.enter();
+        let (mut start, mut seen) = (true, Seen::default());
+        while let Some(name) = self.json.member(&mut start)? {
+            match name.bytes() {
+                b"id" if first(&mut seen.id) => request.id = self.string("id")?,
+                b"parameters" if first(&mut seen.parameters) => self.parameters(&mut request)?,
+                b"inputs" if first(&mut seen.inputs) => self.inputs(&mut request)?,
+                b"outputs" if first(&mut seen.outputs) => self.outputs(&mut request)?,
+                _ => self.json.skip()?,
+            }
+        }
+        self.json.end()?;
+        if !seen.inputs {
+            return Err(absent("inputs").into());
+        }
+        if self.tail.is_some_and(|tail| tail < self.body.len()) {
+            let model = &self.spec.name;
+            let text = format!("unexpected additional input data for model '{model}'");
+            return Err(Error::invalid(text).into());
+        }
+        Ok(request)
+    }
+
+    /// A string that is kept.
+    pub(super) fn string(&mut self, member: &str) -> Result<ByteString, Failure> {
+        Ok(self.text(member)?.keep(self.body)?)
+    }
+
+    pub(super) fn text(&mut self, member: &str) -> Result<Text<'a>, Failure> {
+        match self.json.kind() {
+            Kind::String => Ok(self.json.text()?),
+            _ => Err(unable(member, NON_STRING).into()),
+        }
+    }
+
+    fn boolean(&mut self, member: &str) -> Result<bool, Failure> {
+        match self.json.kind() {
+            Kind::Bool => Ok(self.json.boolean()?),
+            _ => Err(unable(member, NON_BOOLEAN).into()),
+        }
+    }
+
+    pub(super) fn unsigned(&mut self) -> Result<Option<u64>, Failure> {
+        match self.json.kind() {
+            Kind::Number => Ok(self.json.number()?.as_uint()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes into the array that must be next.
+    pub(super) fn array(&mut self, member: &str) -> Result<(), Failure> {
+        if self.json.kind() != Kind::Array {
+            return Err(unable(member, NON_ARRAY).into());
+        }
+        self.json.enter();
+        Ok(())
+    }
+
+    fn inputs(&mut self, request: &mut InferRequest) -> Result<(), Failure> {
+        self.array("inputs")?;
+        let mut start = true;
+        while self.json.element(&mut start)? {
+            if request.inputs.len() >= MAX_TENSORS {
+                return Err(too_many("inputs", MAX_TENSORS, self.spec).into());
+            }
+            let tensor = self.input(&request.id)?;
+            request.inputs.push(tensor);
+        }
+        Ok(())
+    }
+
+    fn parameters(&mut self, request: &mut InferRequest) -> Result<(), Failure> {
+        if self.json.kind() != Kind::Object {
+            let text = "failed to get request params.: attempt to get members for non-object";
+            return Err(Error::invalid(text).into());
+        }
+        self.json.enter();
+        let (mut start, mut known) = (true, SmallVec::<[Text<'a>; 4]>::new());
+        while let Some(name) = self.json.member(&mut start)? {
+            if known.iter().any(|earlier| earlier.bytes() == name.bytes()) {
+                self.json.skip()?;
+                continue;
+            }
+            if known.len() >= MAX_PARAMETERS {
+                return Err(too_many("parameters", MAX_PARAMETERS, self.spec).into());
+            }
+            self.parameter(&name, request)?;
+            known.push(name);
+        }
+        Ok(())
+    }
+
+    /// A parameter: what the server understands itself, or one for the model.
+    fn parameter(&mut self, name: &Text<'_>, request: &mut InferRequest) -> Result<(), Failure> {
+        let control = &mut request.control;
+        match name.bytes() {
+            b"sequence_id" => control.correlation_id = self.correlation_id()?,
+            b"sequence_start" => control.sequence_start = self.boolean("sequence_start")?,
+            b"sequence_end" => control.sequence_end = self.boolean("sequence_end")?,
+            b"priority" => control.priority = self.control_number("priority")?,
+            b"timeout" => control.timeout_us = self.control_number("timeout")?,
+            b"binary_data_output" => request.binary_default = self.boolean("binary_data_output")?,
+            reserved if reserved.starts_with(b"triton_") => {
+                return Err(Error::invalid(
+                    "parameter keys starting with 'triton_' are reserved for Triton usage and should \
+                     not be specified.",
+                )
+                .into());
+            }
+            _ => {
+                let name = name.keep(self.body)?;
+                let value = self.value(&name)?;
+                request.parameters.push((name, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn control_number(&mut self, name: &str) -> Result<u64, Failure> {
+        self.unsigned()?
+            .ok_or_else(|| unable(name, NON_UNSIGNED).into())
+    }
+
+    fn correlation_id(&mut self) -> Result<CorrelationId, Failure> {
+        if self.json.kind() == Kind::Number {
+            return match self.unsigned()? {
+                Some(0) => Ok(CorrelationId::None),
+                Some(number) => Ok(CorrelationId::Number(number)),
+                None => Err(unable("sequence_id", NON_STRING).into()),
+            };
+        }
+        let text = self.string("sequence_id")?;
+        Ok(if text.is_empty() {
+            CorrelationId::None
+        } else {
+            CorrelationId::Text(text)
+        })
+    }
+
+    fn value(&mut self, name: &str) -> Result<Parameter, Failure> {
+        Ok(match self.json.kind() {
+            Kind::String => Parameter::String(self.string(name)?),
+            Kind::Bool => Parameter::Bool(self.json.boolean()?),
+            Kind::Number => match self.json.number()? {
+                // Triton makes a double of what an int64 does not hold.
+                number @ Number::Uint(_) => number
+                    .as_int()
+                    .map_or(Parameter::Double(number.as_double()), Parameter::Int),
+                Number::Int(value) => Parameter::Int(value),
+                Number::Double(value) => Parameter::Double(value),
+            },
+            Kind::Object | Kind::Array | Kind::Null => {
+                return Err(Error::invalid(format!(
+                    "parameter '{name}' has invalid type. It should be either 'int', 'bool', or \
+                     'string'."
+                ))
+                .into());
+            }
+        })
+    }
+
+    fn outputs(&mut self, request: &mut InferRequest) -> Result<(), Failure> {
+        self.array("outputs")?;
+        let mut start = true;
+        while self.json.element(&mut start)? {
+            if request.outputs.len() >= MAX_TENSORS {
+                return Err(too_many("outputs", MAX_TENSORS, self.spec).into());
+            }
+            let output = self.output()?;
+            request.outputs.push(output);
+        }
+        Ok(())
+    }
+
+    fn output(&mut self) -> Result<RequestedOutput, Failure> {
+        let (mut name, mut parameters, mut output) = (None, false, RequestedOutput::default());
+        let mut region = None;
+        if self.json.kind() == Kind::Object {
+            self.json.enter();
+            let mut start = true;
+            while let Some(member) = self.json.member(&mut start)? {
+                match member.bytes() {
+                    b"name" if name.is_none() => name = Some(self.string("name")?),
+                    b"parameters" if first(&mut parameters) && self.json.kind() == Kind::Object => {
+                        region = self.output_parameters(&mut output)?;
+                    }
+                    _ => self.json.skip()?,
+                }
+            }
+        } else {
+            self.json.skip()?;
+        }
+        output.name = name.ok_or_else(|| absent("name"))?;
+        match region {
+            Some(region) => Err(region_conflict(&output)
+                .unwrap_or_else(|| no_region(&region))
+                .into()),
+            None => Ok(output),
+        }
+    }
+
+    /// Reads the parameters of an output; returns the shared memory it names.
+    fn output_parameters(
+        &mut self,
+        output: &mut RequestedOutput,
+    ) -> Result<Option<ByteString>, Failure> {
+        self.json.enter();
+        let (mut binary, mut classification, mut region) = (false, false, None);
+        let mut start = true;
+        while let Some(member) = self.json.member(&mut start)? {
+            match member.bytes() {
+                b"binary_data" if first(&mut binary) => {
+                    output.binary = self.boolean("binary_data")?
+                }
+                b"classification" if first(&mut classification) => {
+                    let count = self.unsigned()?.ok_or_else(|| {
+                        Error::invalid(format!("Unable to set 'classification': {NON_UNSIGNED}"))
+                    })?;
+                    // More classes than there can be are all classes.
+                    output.classification = u32::try_from(count).unwrap_or(u32::MAX);
+                }
+                b"shared_memory_region" if region.is_none() => {
+                    region = Some(self.string("shared_memory_region")?);
+                }
+                _ => self.json.skip()?,
+            }
+        }
+        Ok(region)
+    }
+}
+
+fn region_conflict(output: &RequestedOutput) -> Option<Error> {
+    let other = match output {
+        RequestedOutput {
+            classification: 1..,
+            ..
+        } => "classification",
+        RequestedOutput { binary: true, .. } => "binary_data",
+        _ => return None,
+    };
+    let text = format!("Output can't set both 'shared_memory_region' and '{other}'");
+    Some(Error::invalid(text))
+}
+
+/// The answer to any use of shared memory, of which there is none yet.
+#[cold]
+pub(super) fn no_region(region: &str) -> Error {
+    Error::not_found(format!("Unable to find shared memory region: '{region}'"))
+}

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between the control plane (Python) and the data plane (Rust).
+
+Python calls Rust to configure: it makes an `Engine`, opens ports, adds and publishes versions.
+Rust calls Python to execute: each model instance is a Python thread that calls `Version.run`, which
+waits for batches without the GIL and calls `execute(batch)` with it, once per batch. No Python ever
+runs on an I/O thread.
+
+Errors raised from here are classes of `nerite.errors`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self, TypeAlias, final
+
+from numpy.typing import NDArray
+
+__all__ = ["Batch", "ControlCall", "Engine", "Request", "Version"]
+
+__version__: str
+
+Array: TypeAlias = NDArray[Any]
+ParameterValue: TypeAlias = bool | int | float | str
+Outputs: TypeAlias = Mapping[str, Array]
+"""Output name -> array. FP16..FP64, INT*, UINT*, BOOL by dtype; BYTES as an array of `bytes` or
+`str` objects (or NumPy 'S'/'U'); BF16 as uint16 bits for an output declared so, or ml_dtypes.
+Arrays that are not C-contiguous are copied. Must not be changed after they are returned."""
+
+Answer: TypeAlias = Outputs | tuple[Outputs, Mapping[str, ParameterValue]] | BaseException
+"""What one request gets: outputs, outputs with response parameters, or an error (an exception of
+`nerite.errors` keeps its code, any other becomes INTERNAL)."""
+
+Executed: TypeAlias = Outputs | tuple[Outputs, Mapping[str, ParameterValue]] | Sequence[Answer]
+"""What `execute` returns: one mapping for the whole batch (each array has `batch.rows` rows and
+is split by request; for a model without batch dimension it is the answer of the only request), or a
+list with one `Answer` per request, in order."""
+
+@final
+class Engine:
+    """The data plane: sockets, the table of live models, queues and statistics."""
+
+    def __new__(cls, options: Mapping[str, Any]) -> Self:
+        """Makes an engine without ports.
+
+        Args:
+            options: `server_name` (str), `server_version` (str), `extensions` (list of str),
+                `io_threads` (int, 0 = one per usable core), `max_request_bytes` (int, HTTP bodies),
+                `max_message_bytes` (int, gRPC messages), `max_connections` (int),
+                `max_streams` (int, concurrent gRPC calls per connection),
+                `header_timeout_secs` (float, time for a request to arrive once it has begun),
+                `latency_histograms` (bool).
+
+        Raises:
+            InvalidArgument: An option is unknown or has the wrong type.
+        """
+
+    def listen(self, protocol: Literal["http", "grpc", "metrics"], address: str, port: int) -> int:
+        """Opens a port at once and returns its number (useful with port 0).
+
+        Raises:
+            Unavailable: The port cannot be bound; the text names address, port and cause.
+        """
+
+    def add_version(
+        self,
+        config_json: str,
+        config_proto: bytes,
+        version: int,
+        labels: Mapping[str, Sequence[str]],
+    ) -> Version:
+        """Makes a version that instances can serve; clients do not see it before `publish`.
+
+        Args:
+            config_json: The completed configuration, as `ModelConfig.to_json` prints it.
+            config_proto: The same as a serialized `inference.ModelConfig`.
+            version: Number of the version.
+            labels: Output name -> class labels in index order, for the classification extension.
+        """
+
+    def publish(self, name: str, ready: Sequence[Version], unready: Sequence[int]) -> None:
+        """Makes these versions the ones that clients reach under `name`, in one atomic step.
+
+        A name with nothing ready stays known: requests learn that it has no available versions.
+        """
+
+    def forget(self, name: str) -> None:
+        """Removes `name` from the table; requests for it are told that it is not found."""
+
+    def set_ready(self, ready: bool) -> None:
+        """Says what the server-ready endpoints answer."""
+
+    def next_control_call(self) -> ControlCall | None:
+        """Waits, without the GIL, for a request that Python answers (repository index, ...).
+
+        Returns None when the engine stops. Call it in a loop on a thread of its own.
+        """
+
+    def metrics(self) -> str:
+        """The Prometheus text that the metrics port serves."""
+
+    def counters(self) -> dict[str, int]:
+        """Counts for tests and tuning: `gil_acquisitions`, `batches`, `requests`,
+        `wakeups_forward`, `wakeups_back`, `gathered_bytes`,
+        `borrowed_inputs`, `connections`, `in_flight`."""
+
+    def drain(self, timeout_secs: float) -> bool:
+        """Stops accepting, lets what was accepted finish; False if the time ran out first."""
+
+    def stop(self) -> None:
+        """Closes everything at once. Safe to call twice."""
+
+@final
+class Version:
+    """One version of one model: its queue, its scheduler, its statistics."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    def run(self, instance: str, execute: Callable[[Batch], Executed]) -> None:
+        """Serves batches on the calling thread until `close` was called and the queue is empty.
+
+        The thread is the instance: it should do nothing else. One GIL acquisition per batch.
+        An exception that `execute` raises fails every request of the batch.
+        """
+
+    def close(self) -> None:
+        """Refuses new requests; every `run` returns once what was queued is answered."""
+
+    def pending(self) -> int:
+        """Requests that wait in the queue."""
+
+    def statistics(self) -> dict[str, Any]:
+        """The statistics extension's object for this version (`spec/triton.md` 7.2)."""
+
+@final
+class Batch:
+    """The requests of one execution. Valid only during `execute`; arrays may be kept longer."""
+
+    def __len__(self) -> int:
+        """Number of requests."""
+
+    @property
+    def rows(self) -> int:
+        """Sum of the requests' batch dimensions; number of requests if the model has none."""
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """Input name -> read-only array of all requests, joined along the batch dimension.
+
+        A view of a pooled, 64-byte aligned buffer, or of the request itself if there is only one.
+        BYTES arrays hold `bytes` objects, BF16 comes as uint16 bits. A declared reshape is applied.
+
+        Raises:
+            InvalidArgument: The requests have unequal shapes (ragged batching); use `requests`.
+        """
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests one by one, in the order in which they were accepted."""
+
+@final
+class Request:
+    """One request of a batch."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """Input name -> read-only array; optional inputs that were left out are absent."""
+
+    @property
+    def parameters(self) -> dict[str, ParameterValue]: ...
+    @property
+    def requested_outputs(self) -> list[str]:
+        """Names of the outputs to answer: those asked for, or all declared ones."""
+
+    @property
+    def correlation_id(self) -> int | str: ...
+    @property
+    def flags(self) -> int:
+        """1 = sequence start, 2 = sequence end."""
+
+    @property
+    def priority(self) -> int: ...
+    @property
+    def timeout_us(self) -> int: ...
+    def is_cancelled(self) -> bool:
+        """Whether the client has gone away."""
+
+@final
+class ControlCall:
+    """A request that Python answers; JSON in, JSON out, whatever the transport."""
+
+    @property
+    def verb(self) -> str:
+        """What is asked, e.g. `repository_index`."""
+
+    @property
+    def payload(self) -> bytes:
+        """The JSON body, possibly empty."""
+
+    def reply(self, body: bytes) -> None:
+        """Answers with a JSON body."""
+
+    def fail(self, error: BaseException) -> None:
+        """Answers with an error; its `code` becomes the status."""

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `nerite`: its sub-commands and its exit codes.
+
+0: done. 1: wrong flags, a problem found, or an error, told in one line on standard error. Triton
+exits with 1 on a wrong flag, not with the 2 that Unix tools use, and scripts rely on it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from nerite.cli import check, demo, infer, models, serve, version
+from nerite.errors import ConfigError, NeriteError
+
+app = typer.Typer(
+    name="nerite",
+    help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
+app.command("check", no_args_is_help=True)(check.check)
+app.command("infer", no_args_is_help=True)(infer.infer)
+app.command("models")(models.models)
+app.command("demo")(demo.demo)
+app.command("version")(version.version)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    try:
+        app(list(arguments), prog_name="nerite")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return 1 if code == 2 else code
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except NeriteError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `nerite models | head`: the reader has seen enough
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def run() -> None:
+    """What the installed script `nerite` calls."""
+    sys.exit(main(sys.argv[1:]))

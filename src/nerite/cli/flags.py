@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every flag of `nerite serve`, as data: Triton's own under their names, and the few that are ours.
+
+A flag either works, or is accepted with a warning that says what replaces it, or is refused with a
+sentence: none is ignored in silence. This module only tells; `options` reads values, `serve` acts.
+Asking for what is so anyway (`--allow-sagemaker=false`) is no reason to refuse: see `idle`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "list", "int", "float", "bool", "switch", "level"]
+Fate = Literal["works", "warned", "refused"]
+
+REPOSITORY = "Model repository"
+HTTP = "HTTP"
+GRPC = "gRPC"
+METRICS = "Metrics"
+LOGGING = "Logging"
+SERVER = "Server"
+BACKENDS = "Backends"
+ACCEPTED = "Accepted, with a warning that says what replaces it"
+REFUSED = "Known from Triton, refused until it works"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag, and what becomes of it."""
+
+    name: str
+    kind: Kind
+    help: str
+    group: str
+    fate: Fate = "works"
+    default: str = ""
+    """As it is written on the command line; empty if there is none."""
+    option: str = ""
+    """The name under which `options` finds the value of a flag that works."""
+    idle: tuple[str, ...] = ()
+    """Values that ask for what is so anyway: accepted even where the flag is refused."""
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+
+    @property
+    def variable(self) -> str:
+        """The flag as a Python name."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+def _warned(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
+    return Flag(name, kind, sentence, ACCEPTED, "warned", idle=idle)
+
+
+def _refused(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
+    return Flag(name, kind, sentence, REFUSED, "refused", idle=idle)
+
+
+_LARGEST_PORT = 65535
+_LATER = "not offered yet"
+_TRACE = (
+    "tracing is not offered yet; the statistics and metrics endpoints tell queue and compute times"
+)
+_SAGEMAKER = (
+    "the SageMaker endpoint is not offered; put the v2 HTTP port behind the container's proxy"
+)
+_VERTEX = "the Vertex AI endpoint is not offered; put the v2 HTTP port behind the container's proxy"
+_TLS = "TLS on the gRPC port is not offered yet; end it in a proxy before Nerite"
+_KEEPALIVE = "HTTP/2 keep-alive pings are not configurable yet; idle connections stay open"
+_NO_GPU = "there is no GPU memory pool: backends manage the memory of their devices"
+
+FLAGS: tuple[Flag, ...] = (
+    # Model repository.
+    Flag(
+        "--model-repository",
+        "list",
+        "Folder of models; may be repeated.",
+        REPOSITORY,
+        option="repositories",
+    ),
+    Flag(
+        "--model-store",
+        "list",
+        "The older name of --model-repository.",
+        REPOSITORY,
+        option="repositories",
+    ),
+    Flag(
+        "--model-control-mode",
+        "text",
+        "none: all models are loaded at the start.",
+        REPOSITORY,
+        default="none",
+        option="model_control_mode",
+        choices=("none",),
+    ),
+    Flag(
+        "--disable-auto-complete-config",
+        "switch",
+        "Take configurations exactly as written.",
+        REPOSITORY,
+        option="disable_auto_complete",
+    ),
+    Flag(
+        "--strict-readiness",
+        "bool",
+        "The server is ready only when every model is.",
+        REPOSITORY,
+        default="true",
+        option="strict_readiness",
+    ),
+    Flag(
+        "--exit-on-error",
+        "bool",
+        "Stop if a model fails to load at the start.",
+        REPOSITORY,
+        default="true",
+        option="exit_on_error",
+    ),
+    Flag(
+        "--model-config-name",
+        "text",
+        "Use configs/NAME.pbtxt of each model where it exists.",
+        REPOSITORY,
+        option="config_name",
+    ),
+    Flag(
+        "--model-load-thread-count",
+        "int",
+        "Models that load at the same time.",
+        REPOSITORY,
+        default="4",
+        option="load_threads",
+        minimum=1,
+        maximum=1024,
+    ),
+    Flag(
+        "--model-load-retry-count",
+        "int",
+        "Further tries for a model that fails to load.",
+        REPOSITORY,
+        default="0",
+        option="load_retries",
+        minimum=0,
+        maximum=1000,
+    ),
+    # HTTP.
+    Flag("--allow-http", "bool", "Open the HTTP port.", HTTP, default="true", option="allow_http"),
+    Flag(
+        "--http-address",
+        "text",
+        "Address that HTTP listens on.",
+        HTTP,
+        default="0.0.0.0",  # noqa: S104
+        option="http_address",
+    ),
+    Flag(
+        "--http-port",
+        "int",
+        "HTTP port; 0 takes a free one.",
+        HTTP,
+        default="8000",
+        option="http_port",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    ),
+    Flag(
+        "--http-max-input-size",
+        "int",
+        "Largest request body in bytes.",
+        HTTP,
+        default="67108864",
+        option="max_request_bytes",
+        minimum=1,
+    ),
+    # gRPC.
+    Flag("--allow-grpc", "bool", "Open the gRPC port.", GRPC, default="true", option="allow_grpc"),
+    Flag(
+        "--grpc-address",
+        "text",
+        "Address that gRPC listens on.",
+        GRPC,
+        default="0.0.0.0",  # noqa: S104
+        option="grpc_address",
+    ),
+    Flag(
+        "--grpc-port",
+        "int",
+        "gRPC port; 0 takes a free one.",
+        GRPC,
+        default="8001",
+        option="grpc_port",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    ),
+    # Metrics.
+    Flag(
+        "--allow-metrics",
+        "bool",
+        "Open the metrics port.",
+        METRICS,
+        default="true",
+        option="allow_metrics",
+    ),
+    Flag(
+        "--metrics-address",
+        "text",
+        "Address of the metrics; that of HTTP if left out.",
+        METRICS,
+        option="metrics_address",
+    ),
+    Flag(
+        "--metrics-port",
+        "int",
+        "Metrics port; 0 takes a free one.",
+        METRICS,
+        default="8002",
+        option="metrics_port",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    ),
+    Flag(
+        "--metrics-config",
+        "list",
+        "histogram_latencies=true|false.",
+        METRICS,
+        option="metrics_config",
+    ),
+    # Logging.
+    Flag(
+        "--log-verbose",
+        "level",
+        "Verbosity, from 0; true is 1.",
+        LOGGING,
+        default="0",
+        option="log_verbose",
+    ),
+    Flag("--log-info", "bool", "Log what happens.", LOGGING, default="true", option="log_info"),
+    Flag(
+        "--log-warning", "bool", "Log what is odd.", LOGGING, default="true", option="log_warning"
+    ),
+    Flag("--log-error", "bool", "Log what fails.", LOGGING, default="true", option="log_error"),
+    Flag(
+        "--log-format",
+        "text",
+        "default or ISO8601.",
+        LOGGING,
+        default="default",
+        option="log_format",
+        choices=("default", "ISO8601"),
+    ),
+    Flag("--log-file", "text", "Write the log to this file.", LOGGING, option="log_file"),
+    # Server.
+    Flag(
+        "--id",
+        "text",
+        "Name that the server gives itself.",
+        SERVER,
+        default="nerite",
+        option="server_id",
+    ),
+    Flag(
+        "--exit-timeout-secs",
+        "int",
+        "How long accepted requests may take after a stop signal.",
+        SERVER,
+        default="30",
+        option="exit_timeout_secs",
+        minimum=0,
+    ),
+    Flag(
+        "--io-threads",
+        "int",
+        "Threads that serve sockets; 0: one per usable core.",
+        SERVER,
+        default="0",
+        option="io_threads",
+        minimum=0,
+        maximum=256,
+    ),
+    Flag(
+        "--max-connections",
+        "int",
+        "Connections open at once, of all ports.",
+        SERVER,
+        default="16384",
+        option="max_connections",
+        minimum=1,
+    ),
+    # Backends.
+    Flag(
+        "--backend-config",
+        "list",
+        "BACKEND,KEY=VALUE: a setting of a backend; may be repeated.",
+        BACKENDS,
+        option="backend_config",
+    ),
+    # Accepted: the effect that was wanted is there by other means, or there is nothing to set.
+    _warned(
+        "--http-thread-count",
+        "int",
+        "I/O threads serve both protocols; set their number with --io-threads",
+    ),
+    _warned(
+        "--grpc-infer-thread-count",
+        "int",
+        "I/O threads serve both protocols; set their number with --io-threads",
+    ),
+    _warned(
+        "--grpc-infer-allocation-pool-size",
+        "int",
+        "buffers are pooled per model instance and size themselves",
+    ),
+    _warned(
+        "--grpc-max-response-pool-size",
+        "int",
+        "buffers are pooled per model instance and size themselves",
+    ),
+    _warned(
+        "--buffer-manager-thread-count", "int", "batches are gathered by the model's instances"
+    ),
+    _warned("--metrics-interval-ms", "int", "metrics are read when they are asked for"),
+    _warned(
+        "--allow-gpu-metrics", "bool", "there are no GPU metrics; run a DCGM exporter", "false"
+    ),
+    _warned(
+        "--allow-cpu-metrics", "bool", "there are no host metrics; run a node exporter", "false"
+    ),
+    _warned("--pinned-memory-pool-byte-size", "int", _NO_GPU, "0"),
+    _warned("--cuda-memory-pool-byte-size", "list", _NO_GPU),
+    _warned("--cuda-virtual-address-size", "list", _NO_GPU),
+    _warned("--min-supported-compute-capability", "float", _NO_GPU),
+    _warned("--enable-peer-access", "bool", _NO_GPU, "false"),
+    _warned("--model-load-gpu-limit", "list", _NO_GPU),
+    _warned(
+        "--backend-directory",
+        "text",
+        'backends are Python modules: name one as `backend: "module:Class"` in a configuration',
+    ),
+    _warned(
+        "--cache-directory", "text", "a response cache is not offered yet, so nothing is loaded"
+    ),
+    _warned("--repoagent-directory", "text", "repository agents are not offered yet"),
+    # Refused: whoever asks for these relies on something that would not happen.
+    _refused(
+        "--repository-poll-secs",
+        "int",
+        "polling is not offered yet (--model-control-mode=poll); restart to see changes",
+    ),
+    _refused(
+        "--load-model",
+        "list",
+        "explicit control is not offered yet; all models of the repository are loaded",
+    ),
+    _refused("--model-namespacing", "bool", f"model namespaces are {_LATER}", "false"),
+    _refused("--reuse-http-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
+    _refused("--reuse-grpc-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
+    _refused(
+        "--http-header-forward-pattern", "text", f"forwarding request headers is {_LATER}", ""
+    ),
+    _refused(
+        "--grpc-header-forward-pattern", "text", f"forwarding request headers is {_LATER}", ""
+    ),
+    _refused("--http-restricted-api", "list", f"restricted endpoints are {_LATER}; use a proxy"),
+    _refused(
+        "--grpc-restricted-protocol", "list", f"restricted protocols are {_LATER}; use a proxy"
+    ),
+    _refused("--grpc-use-ssl", "bool", _TLS, "false"),
+    _refused("--grpc-use-ssl-mutual", "bool", _TLS, "false"),
+    _refused("--grpc-server-cert", "text", _TLS),
+    _refused("--grpc-server-key", "text", _TLS),
+    _refused("--grpc-root-cert", "text", _TLS),
+    _refused("--grpc-infer-response-compression-level", "text", f"compression is {_LATER}", "none"),
+    _refused("--grpc-keepalive-time", "int", _KEEPALIVE, "7200000"),
+    _refused("--grpc-keepalive-timeout", "int", _KEEPALIVE, "20000"),
+    _refused("--grpc-keepalive-permit-without-calls", "bool", _KEEPALIVE, "false"),
+    _refused("--grpc-http2-max-pings-without-data", "int", _KEEPALIVE, "2"),
+    _refused("--grpc-http2-min-recv-ping-interval-without-data", "int", _KEEPALIVE, "300000"),
+    _refused("--grpc-http2-max-ping-strikes", "int", _KEEPALIVE, "2"),
+    _refused("--grpc-max-connection-age", "int", f"a limit to the age of connections is {_LATER}"),
+    _refused(
+        "--grpc-max-connection-age-grace", "int", f"a limit to the age of connections is {_LATER}"
+    ),
+    _refused("--allow-sagemaker", "bool", _SAGEMAKER, "false"),
+    _refused("--sagemaker-port", "int", _SAGEMAKER),
+    _refused("--sagemaker-safe-port-range", "text", _SAGEMAKER),
+    _refused("--sagemaker-thread-count", "int", _SAGEMAKER),
+    _refused("--allow-vertex-ai", "bool", _VERTEX, "false"),
+    _refused("--vertex-ai-port", "int", _VERTEX),
+    _refused("--vertex-ai-thread-count", "int", _VERTEX),
+    _refused("--vertex-ai-default-model", "text", _VERTEX),
+    _refused("--trace-config", "list", _TRACE),
+    _refused("--cache-config", "list", f"a response cache is {_LATER}"),
+    _refused("--rate-limit", "text", f"the rate limiter is {_LATER}", "off"),
+    _refused("--rate-limit-resource", "list", f"the rate limiter is {_LATER}"),
+    _refused("--host-policy", "list", f"host policies are {_LATER}; use taskset or numactl"),
+    _refused("--allow-client-shm", "bool", f"shared memory of clients is {_LATER}", "false"),
+    # Deprecated by Triton itself.
+    Flag(
+        "--strict-model-config",
+        "bool",
+        "The older word for --disable-auto-complete-config.",
+        REPOSITORY,
+        default="false",
+        option="strict_model_config",
+    ),
+    _refused("--response-cache-byte-size", "int", f"a response cache is {_LATER}", "0"),
+    _refused("--trace-file", "text", _TRACE),
+    _refused("--trace-level", "list", _TRACE, "OFF"),
+    _refused("--trace-rate", "int", _TRACE),
+    _refused("--trace-count", "int", _TRACE),
+    _refused("--trace-log-frequency", "int", _TRACE),
+)
+
+BY_NAME = {flag.name: flag for flag in FLAGS}

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nerite infer`: one request to a running server, and its answer readable."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nerite.cli import screen
+from nerite.cli.client import DEFAULT_URL, Answer, Client, Tensor
+from nerite.cli.images import Scale
+from nerite.cli.inputs import read_inputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHOWN = 8
+
+
+def infer(  # noqa: PLR0917 - each is an argument or option of the command
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT=VALUE]...",
+            help="VALUE is JSON, text for BYTES, or a file: @x.json, @x.npy, @x.txt, @x.png.",
+        ),
+    ] = None,
+    url: Annotated[str, typer.Option(help="Address of the server's HTTP port.")] = DEFAULT_URL,
+    model_version: Annotated[str, typer.Option(help="Version; the newest if left out.")] = "",
+    scale: Annotated[Scale, typer.Option(help="Pixels as 0..255, 0..1 or -1..1.")] = "none",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Send one request to a model and print the answer; missing shapes come from the model."""
+    with Client(url) as client:
+        metadata = client.metadata(model, model_version)
+        tensors = read_inputs(inputs or [], metadata, scale)
+        begin = time.perf_counter()
+        answer = client.infer(model, tensors, model_version)
+        elapsed = time.perf_counter() - begin
+    if as_json:
+        typer.echo(json.dumps(as_document(answer)))
+        return
+    paint = screen.Paint.for_stdout()
+    title = f"{answer.model} version {answer.version}, {elapsed * 1000:.1f} ms"
+    typer.echo(paint.dim(title), file=sys.stderr)
+    for name, tensor in answer.outputs.items():
+        typer.echo(readable(name, tensor, paint))
+
+
+def as_document(answer: Answer) -> dict[str, Any]:
+    """The answer as the protocol's JSON, all data spelled out."""
+    return {
+        "model_name": answer.model,
+        "model_version": answer.version,
+        **({"parameters": dict(answer.parameters)} if answer.parameters else {}),
+        "outputs": [
+            {
+                "name": name,
+                "datatype": tensor.datatype,
+                "shape": list(tensor.array.shape),
+                "data": [_plain(item) for item in tensor.array.ravel().tolist()],
+            }
+            for name, tensor in answer.outputs.items()
+        ],
+    }
+
+
+def readable(name: str, tensor: Tensor, paint: screen.Paint) -> str:
+    """One output in one line, or one line and the largest values of a long row of numbers."""
+    array = tensor.array
+    shape = ",".join(map(str, array.shape))
+    head = f"{paint.bold(name)}  {paint.dim(f'{tensor.datatype}[{shape}]')}"
+    flat = array.ravel()
+    values = ", ".join(_short(item) for item in flat[:SHOWN].tolist())
+    if flat.size <= SHOWN:
+        return f"{head}  {values}"
+    text = f"{head}  {values}, ... ({flat.size} values)"
+    return f"{text}\n  {_largest(flat)}" if array.dtype.kind == "f" else text
+
+
+def _largest(flat: NDArray[Any]) -> str:
+    order = flat.argsort()[::-1][:3]
+    return "largest: " + ", ".join(f"{_short(flat[index].item())} at {index}" for index in order)
+
+
+def _short(item: object) -> str:
+    if isinstance(item, bytes):
+        return json.dumps(item.decode("utf-8", "backslashreplace"), ensure_ascii=False)
+    return f"{item:.6g}" if isinstance(item, float) else str(item).lower()
+
+
+def _plain(item: object) -> object:
+    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nerite models`: what a running server knows, in which state, and why not ready."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from nerite.cli import screen
+from nerite.cli.client import DEFAULT_URL, Client
+
+
+def models(
+    url: Annotated[str, typer.Option(help="Address of the server's HTTP port.")] = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the index as JSON.")] = False,
+) -> None:
+    """List the models of a running server with their states and, if not ready, the reasons."""
+    with Client(url) as client:
+        index = client.index()
+    if as_json:
+        typer.echo(json.dumps(index))
+        return
+    if not index:
+        typer.echo(f"the server at {url} has no models")
+        return
+    rows = [
+        [entry.get(key, "") for key in ("name", "version", "state", "reason")] for entry in index
+    ]
+    typer.echo(
+        screen.table(["MODEL", "VERSION", "STATE", "REASON"], rows, screen.Paint.for_stdout())
+    )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words given for flags -> checked values, with a warning or a refusal for what has no effect here.
+
+The table of flags is in `flags`; this module knows how each kind of value is written (as Triton's
+parser takes it: `true`, `True` and `1` are true) and turns the values into `ServerOptions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nerite.cli.flags import BY_NAME, FLAGS, Flag
+from nerite.errors import InvalidArgument
+
+_TRUE = ("true", "True", "1")
+_FALSE = ("false", "False", "0")
+
+Given = str | bool | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The values of the flags that work and were given, by option name, and what to warn about."""
+
+    values: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def choose(given: Mapping[str, Given]) -> Chosen:
+    """Reads what was given for each flag (`--name` -> words).
+
+    Raises:
+        InvalidArgument: A value cannot be read, or flags are given that are refused; the text
+            names each of them.
+    """
+    values: dict[str, Any] = {}
+    warnings: list[str] = []
+    refusals: list[str] = []
+    for flag in FLAGS:
+        if flag.name not in given:
+            continue
+        value = _read(flag, given[flag.name])
+        if flag.fate == "works":
+            before = values.get(flag.option, []) if flag.kind == "list" else None
+            values[flag.option] = value if before is None else before + value
+        elif _is_idle(flag, value):
+            continue
+        elif flag.fate == "warned":
+            warnings.append(f"{flag.name} has no effect: {flag.help}")
+        else:
+            refusals.append(f"{flag.name} is refused: {flag.help}")
+    if refusals:
+        raise InvalidArgument("; ".join(refusals))
+    return Chosen(values, tuple(warnings))
+
+
+def _is_idle(flag: Flag, value: object) -> bool:
+    words = value if isinstance(value, list) else [value]
+    return all((str(v).lower() if isinstance(v, bool) else str(v)) in flag.idle for v in words)
+
+
+def _read(flag: Flag, given: Given) -> Any:
+    if flag.kind == "switch":
+        return bool(given)
+    if flag.kind == "list":
+        return [given] if isinstance(given, (str, bool)) else list(given)
+    word = str(given)
+    if flag.kind == "bool":
+        return read_bool(flag, word)
+    if flag.kind == "level":
+        return int(read_bool(flag, word)) if word.lower() in ("true", "false") else _int(flag, word)
+    if flag.kind == "int":
+        return _int(flag, word)
+    if flag.kind == "float":
+        return _float(flag, word)
+    if flag.choices and word not in flag.choices:
+        accepted = " or ".join(f"'{choice}'" for choice in flag.choices)
+        later = {"poll", "explicit"} & {word} if flag.name == "--model-control-mode" else ()
+        hint = " (not offered yet)" if later else ""
+        raise InvalidArgument(f"{flag.name}: '{word}' is not accepted{hint}; {accepted} is")
+    return word
+
+
+def read_bool(flag: Flag, word: str) -> bool:
+    """A boolean as Triton writes it."""
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise InvalidArgument(f"{flag.name}: '{word}' is not a boolean; write true or false")
+
+
+def _int(flag: Flag, word: str) -> int:
+    try:
+        number = int(word)
+    except ValueError:
+        raise InvalidArgument(f"{flag.name}: '{word}' is not a whole number") from None
+    low, high = flag.minimum, flag.maximum
+    if (low is not None and number < low) or (high is not None and number > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise InvalidArgument(f"{flag.name}: {number} is out of range; it must be {limits}")
+    return number
+
+
+def _float(flag: Flag, word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise InvalidArgument(f"{flag.name}: '{word}' is not a number") from None
+
+
+def backend_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`BACKEND,KEY=VALUE` words -> backend -> key -> value; without a backend they are for all.
+
+    Raises:
+        InvalidArgument: A word has no `=`.
+    """
+    settings: dict[str, dict[str, str]] = {}
+    for word in words:
+        named = "," in word.partition("=")[0]
+        backend, _, pair = word.partition(",") if named else ("", "", word)
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InvalidArgument(f"--backend-config: '{word}' is not BACKEND,KEY=VALUE")
+        settings.setdefault(backend, {})[key] = value
+    return settings
+
+
+def metrics_settings(words: Sequence[str]) -> dict[str, bool]:
+    """`KEY=BOOL` words of `--metrics-config` -> what to count.
+
+    Raises:
+        InvalidArgument: A key is not offered.
+    """
+    flag = BY_NAME["--metrics-config"]
+    settings: dict[str, bool] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "counter_latencies" and value in _TRUE:
+            continue
+        if key != "histogram_latencies":
+            raise InvalidArgument(
+                f"{flag.name}: '{word}' is not offered; histogram_latencies=BOOL is"
+            )
+        settings[key] = read_bool(flag, value)
+    return settings

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nerite serve`: flags -> a server, a start-up screen, and the process's exit code.
+
+The flags are the table in `flags`; their values are read in `options`. What the server does is in
+`nerite.server`; this module only shows it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nerite.cli import screen
+from nerite.cli.client import Client
+from nerite.cli.flags import FLAGS, Flag
+from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
+from nerite.errors import InvalidArgument, NeriteError
+
+if TYPE_CHECKING:
+    from nerite.models.lifecycle import ModelEvent
+    from nerite.models.states import Entry
+    from nerite.server.options import ServerOptions
+    from nerite.server.server import Server
+
+HELP = (
+    "Serve models: model repositories in Triton's layout, a model folder, or a single model file. "
+    "Triton's own flags are taken as they are (--model-repository=..., --http-port=...)."
+)
+
+
+def serve(**given: Any) -> None:
+    """Serves until a signal comes; leaves with the server's exit code."""
+    paths = list(given.pop("repository") or ())
+    words = {
+        flag.name: value
+        for flag in FLAGS
+        if (value := given.get(flag.variable)) not in (None, False, [], ())
+    }
+    chosen = choose(words)
+    for warning in chosen.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    options = server_options(paths, chosen)
+    raise typer.Exit(_run(options))
+
+
+def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
+    """The options of the server that was asked for.
+
+    Raises:
+        InvalidArgument: No model is named, or a value is not acceptable.
+    """
+    from nerite.server.options import ServerOptions
+
+    values = dict(chosen.values)
+    repositories = (*paths, *values.pop("repositories", ()))
+    if not repositories:
+        raise InvalidArgument(
+            "no models: name a model repository, a model folder or a model file, "
+            "or give --model-repository"
+        )
+    values["backend_config"] = backend_settings(values.pop("backend_config", ()))
+    metrics = metrics_settings(values.pop("metrics_config", ()))
+    if "histogram_latencies" in metrics:
+        values["latency_histograms"] = metrics["histogram_latencies"]
+    if values.pop("strict_model_config", False):
+        values["disable_auto_complete"] = True
+    return ServerOptions(repositories=repositories, **values)
+
+
+def _run(options: ServerOptions) -> int:
+    from nerite.server.process import serve_forever
+    from nerite.server.server import Server
+
+    shown = _Screen()
+    server = Server(options, observer=shown.notice)
+    shown.server = server
+    code = serve_forever(server)
+    if code:
+        # Threads of a server that ran out of time may still be at work: do not wait for them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+class _Screen:
+    """Shows the start-up screen once every load has ended; the first event starts the wait."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+        self._begun = threading.Lock()
+
+    def notice(self, _: ModelEvent) -> None:
+        if self._begun.acquire(blocking=False):
+            threading.Thread(target=self._show, name="nerite-screen", daemon=True).start()
+
+    def _show(self) -> None:
+        if self.server is None or not self.server.wait_loaded():
+            return
+        try:
+            text = start_screen(self.server, screen.Paint.for_stdout())
+        except NeriteError:  # stopped meanwhile
+            return
+        print(text, flush=True)
+
+
+def start_screen(server: Server, paint: screen.Paint) -> str:
+    """What loaded, with which inputs and outputs, and what to try."""
+    entries = server.states.index()
+    rows = [_row(server, entry) for entry in entries]
+    lines = [screen.table(["MODEL", "VERSION", "STATE", "INPUTS -> OUTPUTS"], rows, paint)]
+    ready = [entry for entry in entries if str(entry.state) == "READY"]
+    if ready and server.options.allow_http:
+        lines += ["", f"try: curl {server.http_url}/v2/models/{ready[0].name}"]
+        lines.append(f"     nerite models --url {server.http_url}")
+    return "\n".join(lines)
+
+
+def _row(server: Server, entry: Entry) -> list[str]:
+    version = "" if entry.version is None else str(entry.version)
+    told = entry.reason
+    if not told and str(entry.state) == "READY" and server.options.allow_http:
+        told = _tensors(server.http_url, entry.name)
+    return [entry.name, version, str(entry.state), told]
+
+
+def _tensors(url: str, model: str) -> str:
+    """`x FP32[-1,4] -> y INT64[-1]`, as the server itself tells."""
+    with Client(url) as client:
+        metadata = client.metadata(model)
+
+    def side(key: str) -> str:
+        each = (f"{t['name']} {t['datatype']}{t['shape']}" for t in metadata[key])
+        return ", ".join(each).replace(", -", ",-")
+
+    return f"{side('inputs')} -> {side('outputs')}"
+
+
+def _parameter(flag: Flag) -> inspect.Parameter:
+    kinds: dict[str, Any] = {"list": list[str] | None, "switch": bool}
+    shown = flag.default or None
+    option = typer.Option(
+        flag.name, help=flag.help, rich_help_panel=flag.group, show_default=shown or False
+    )
+    return inspect.Parameter(
+        flag.variable,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False if flag.kind == "switch" else None,
+        annotation=Annotated[kinds.get(flag.kind, str | None), option],
+    )
+
+
+def _signature() -> inspect.Signature:
+    argument = typer.Argument(help="Model repositories, model folders or model files.")
+    paths = inspect.Parameter(
+        "repository",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[list[str] | None, argument],
+    )
+    return inspect.Signature([paths, *map(_parameter, FLAGS)])
+
+
+# The command line is the table of flags: typer reads the signature, so it is made from the table.
+serve.__signature__ = _signature()  # type: ignore[attr-defined]
+serve.__annotations__ = {
+    name: parameter.annotation for name, parameter in _signature().parameters.items()
+}

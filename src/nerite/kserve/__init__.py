@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KServe's resources, read and decided upon without a cluster.
+
+    documents     YAML in, plain objects with the line of every key out
+    resources     what each kind may hold (`pods`: the parts that are Kubernetes' own)
+    admission     refuse or default, as KServe's webhooks do (`service_rules`, `runtime_rules`, ...)
+    selection     which ServingRuntime an InferenceService gets, and why not the others
+    rendering     runtime + service -> containers (`merging`, `templates`, `server_types`, `images`)
+    storage_paths where a model comes from and where it appears in the container
+    explain       all of it for one set of files, as `nerite explain` prints it
+
+Everything here is a pure function of the objects it is given: no process is started, nothing is
+fetched. Running what was decided belongs to other rooms.
+"""

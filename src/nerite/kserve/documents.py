@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read Kubernetes YAML so that every complaint can name file, line and path.
+
+A document keeps, beside its plain value, the position of each key and list item. What the value
+means is decided in `resources`; this module refuses only what is no YAML, no mapping, or says a
+key twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nerite.errors import ConfigError, ConfigProblem
+
+Object = dict[str, Any]
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where something stands in its file, counted from one."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document: `value` is what it says, `positions` where it says so."""
+
+    value: Object
+    file: str = ""
+    positions: dict[KeyPath, Position] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return str(self.value.get("kind", ""))
+
+    def position(self, path: KeyPath) -> Position:
+        """The place of `path`, or of the nearest parent that the file does hold."""
+        while path and path not in self.positions:
+            path = path[:-1]
+        return self.positions.get(path, Position(0, 0))
+
+    def problem(self, path: KeyPath, message: str, value: str = "", fix: str = "") -> ConfigProblem:
+        """A complaint about `path` that carries its place."""
+        at = self.position(path)
+        return ConfigProblem(message, self.file, at.line, at.column, dotted(path), value, fix)
+
+
+def dotted(path: KeyPath) -> str:
+    """`("spec", "env", 0, "name")` as `spec.env[0].name`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_documents(text: str, file: str = "") -> list[Document]:
+    """The documents of one YAML text; empty ones are left out."""
+    try:
+        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        problem = ConfigProblem(f"not YAML: {error.problem}", file, line, column)
+        raise ConfigError(problem) from None
+    return [_document(node, file) for node in nodes]
+
+
+def read_files(paths: list[str | Path]) -> list[Document]:
+    """The documents of files and folders (their `*.yaml` and `*.yml`, sorted), in that order."""
+    return [
+        document
+        for path in paths
+        for file in _files(Path(path))
+        for document in read_documents(file.read_text(encoding="utf-8"), str(file))
+    ]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise ConfigError(ConfigProblem("no such file or folder", str(path)))
+        yield path
+        return
+    yield from sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+
+
+def _document(node: yaml.Node, file: str) -> Document:
+    positions: dict[KeyPath, Position] = {}
+    if not isinstance(node, yaml.MappingNode):
+        mark = node.start_mark
+        text = "a Kubernetes document must be a mapping with apiVersion, kind and metadata"
+        raise ConfigError(ConfigProblem(text, file, mark.line + 1, mark.column + 1))
+    constructor = _TextualDates("")
+    try:
+        value = _walk(node, (), positions, constructor, file)
+    except RecursionError:
+        raise ConfigError(ConfigProblem("an anchor contains itself", file)) from None
+    finally:
+        constructor.dispose()
+    return Document(value, file, positions)
+
+
+class _TextualDates(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: `2026-01-01` stays a text."""
+
+
+_TextualDates.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
+
+
+def _walk(
+    node: yaml.Node,
+    path: KeyPath,
+    positions: dict[KeyPath, Position],
+    constructor: yaml.SafeLoader,
+    file: str,
+) -> Any:
+    positions.setdefault(path, Position(node.start_mark.line + 1, node.start_mark.column + 1))
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _walk(item, (*path, i), positions, constructor, file)
+            for i, item in enumerate(node.value)
+        ]
+    if not isinstance(node, yaml.MappingNode):
+        return constructor.construct_object(node, deep=True)
+    _refuse_repeated_keys(node, path, file)
+    constructor.flatten_mapping(node)
+    value: Object = {}
+    for key_node, value_node in node.value:
+        key = _key(constructor.construct_object(key_node, deep=True))
+        place = Position(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        positions[(*path, key)] = place
+        value[key] = _walk(value_node, (*path, key), positions, constructor, file)
+    return value
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode, path: KeyPath, file: str) -> None:
+    # Before merge keys (`<<`) are expanded: there a repetition is an override.
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        key, mark = str(key_node.value), key_node.start_mark
+        if key in seen:
+            text = f"the key '{key}' stands here twice"
+            raise ConfigError(
+                ConfigProblem(text, file, mark.line + 1, mark.column + 1, dotted(path))
+            )
+        seen.add(key)
+
+
+def _key(key: Any) -> str:
+    # As sigs.k8s.io/yaml: keys become JSON strings, `true` and `1` included.
+    return {True: "true", False: "false"}.get(key, str(key)) if not isinstance(key, str) else key

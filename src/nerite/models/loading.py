@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take one model from its folder to versions whose instances run, and back.
+
+Nothing here decides when or whether: `lifecycle` does. A load either yields all versions that the
+policy asks for or leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from nerite.backends import registry
+from nerite.backends.contract import AutoCompletes, Backend, Device, Model, Shared
+from nerite.config import (
+    LoadedConfig,
+    ModelConfig,
+    Request,
+    Settings,
+    choose_versions,
+    find_versions,
+)
+from nerite.config.read import examine
+from nerite.errors import ConfigError, InvalidArgument, Unsupported
+from nerite.models.instance import Instance
+from nerite.models.options import LoadOptions
+from nerite.models.repository import Found
+from nerite.stores.local import resolve_inside
+
+if TYPE_CHECKING:
+    from nerite._core import Version
+
+
+class Adds(Protocol):
+    """The part of `nerite._core.Engine` that loading uses."""
+
+    def add_version(
+        self, config_json: str, config_proto: bytes, version: int, labels: dict[str, list[str]]
+    ) -> Version: ...
+
+
+@dataclass(slots=True)
+class LiveVersion:
+    """A version that serves: its queue, its instances, and what they have in common."""
+
+    number: int
+    core: Version
+    shared: Shared
+    instances: list[Instance] = field(default_factory=list)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Finishes what was accepted, ends the instances; whether all ended in time."""
+        self.core.close()
+        ended = [instance.join(timeout) for instance in self.instances]
+        if all(ended):
+            self.shared.clear()
+        return all(ended)
+
+
+@dataclass(slots=True)
+class LiveModel:
+    """A model that serves."""
+
+    name: str
+    config: ModelConfig
+    versions: list[LiveVersion]
+    warnings: tuple[str, ...] = ()
+
+
+class Loading:
+    """One load of one model."""
+
+    def __init__(self, found: Found, options: LoadOptions) -> None:
+        self._found = found
+        self._options = options
+        self._shared: dict[Path, Shared] = {}
+        self.versions: tuple[int, ...] = ()
+        """The versions that are being loaded, as far as they are known."""
+
+    def read(self) -> LoadedConfig:
+        """Reads, completes and checks the configuration; the backend is asked for what it knows."""
+        found, options = self._found, self._options
+        request = Request(
+            name=found.name,
+            auto_complete=options.auto_complete,
+            config_name=options.config_name,
+            override_json=found.override_json,
+            inferrer=self._infer if options.auto_complete else None,
+            settings=options.settings,
+        )
+        examined = examine(found.folder, request)
+        self.versions = examined.versions
+        if examined.problems or examined.config is None:
+            raise ConfigError(*examined.problems)
+        return LoadedConfig(
+            examined.config,
+            examined.versions,
+            found.folder,
+            examined.file,
+            tuple(examined.warnings),
+            examined.positions,
+        )
+
+    def serve(self, engine: Adds, loaded: LoadedConfig) -> LiveModel:
+        """Starts the instances of every version."""
+        config = loaded.config
+        kind = self._backend(config, self._version_folder(loaded.versions[-1]))
+        live = LiveModel(config.name, config, [], loaded.warnings)
+        labels = _labels(config, self._found.folder)
+        try:
+            for number in loaded.versions:
+                core = engine.add_version(config.to_json(), config.to_proto(), number, labels)
+                folder = self._version_folder(number)
+                version = LiveVersion(number, core, self._shared.setdefault(folder, Shared()))
+                live.versions.append(version)
+                self._start(version, kind, config, folder)
+        except BaseException:
+            for version in live.versions:
+                version.stop()
+            raise
+        return live
+
+    def close(self) -> None:
+        """Lets go of what completing the configuration opened; for a load that failed."""
+        for shared in self._shared.values():
+            shared.clear()
+
+    def _start(
+        self, version: LiveVersion, kind: type[Backend], config: ModelConfig, folder: Path
+    ) -> None:
+        """Starts the instances one after the other.
+
+        Models in this process share its globals: initializing two at once is a race that Triton's
+        process per instance does not have.
+        """
+        for name, device in _placements(config, self._options.cores):
+            model = self._model(config, version.number, folder, name)
+            instance = Instance(kind, model, device, version.core)
+            instance.start()
+            version.instances.append(instance)
+
+    def _infer(self, config: ModelConfig, version_dir: Path, settings: Settings) -> ModelConfig:
+        """The `Inferrer` that configurations are read with; the settings are its own already."""
+        del settings
+        if config.backend == "" or config.scheduling == "ensemble":
+            return config
+        folder = version_dir.resolve()
+        found = tuple(find_versions(self._found.folder).folders)
+        # Kept for the case that the backend refuses: these are the versions that are unavailable.
+        self.versions, _ = choose_versions(found, config.version_policy, config.name)
+        kind = self._backend(config, folder)
+        if not hasattr(kind, "complete"):
+            return config
+        model = self._model(config, int(version_dir.name), folder, config.name)
+        return cast(AutoCompletes, kind).complete(model)
+
+    def _backend(self, config: ModelConfig, folder: Path) -> type[Backend]:
+        _refuse_what_comes_later(config)
+        model = self._model(config, 0, folder, "")
+        registry.check_runtime(model, config.backend)
+        return registry.find(config.backend)
+
+    def _model(self, config: ModelConfig, version: int, folder: Path, instance: str) -> Model:
+        linked = self._found.override_json is not None
+        return Model(
+            config=config,
+            version=version,
+            folder=folder if linked else self._found.folder.resolve(),
+            version_folder=folder,
+            instance=instance,
+            settings=self._options.settings.for_backend(config.backend),
+            shared=self._shared.setdefault(folder, Shared()),
+        )
+
+    def _version_folder(self, number: int) -> Path:
+        return (self._found.folder / str(number)).resolve()
+
+
+def _placements(config: ModelConfig, cores: int) -> Iterator[tuple[str, Device]]:
+    """Name and device of every instance that is to run."""
+    active = [group for group in config.instance_groups if not group.passive]
+    # An instance computes on its own thread too: with two instances on eight cores each may use
+    # seven, six of them from a pool that they share.
+    threads = max(1, cores - sum(group.count for group in active) + 1)
+    for group in active:
+        for index in range(group.count):
+            kind = group.kind.removeprefix("KIND_")
+            for gpu in group.gpus if kind == "GPU" else (0,):
+                suffix = f"{index}_gpu_{gpu}" if kind == "GPU" else str(index)
+                yield f"{group.name}_{suffix}", Device(kind, gpu, threads)
+
+
+def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
+    """Output name -> class labels; the file is named by the configuration, so it is resolved."""
+    labels = {}
+    for output in config.outputs:
+        if output.label_filename:
+            file = resolve_inside(folder, output.label_filename)
+            try:
+                labels[output.name] = file.read_text().splitlines()
+            except (OSError, UnicodeDecodeError) as why:
+                raise InvalidArgument(
+                    f"label file '{output.label_filename}' of output '{output.name}' of model "
+                    f"'{config.name}' cannot be read: {why}"
+                ) from why
+    return labels
+
+
+def _refuse_what_comes_later(config: ModelConfig) -> None:
+    """Refuses a model whose answers would be wrong without a feature that is not there yet."""
+    if config.scheduling in ("ensemble", "sequence"):
+        what = "ensemble scheduling" if config.scheduling == "ensemble" else "sequence batching"
+        raise Unsupported(
+            f"model '{config.name}' uses {what}, which this version of Nerite does not offer yet"
+        )
+    if config.decoupled:
+        raise Unsupported(
+            f"model '{config.name}' is decoupled (model_transaction_policy), which needs streamed "
+            "responses: a later version of Nerite brings them"
+        )

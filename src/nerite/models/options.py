@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the server's options mean for loading models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nerite.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How models are loaded."""
+
+    auto_complete: bool = True
+    config_name: str | None = None
+    threads: int = 4
+    """How many models load at the same time."""
+    retries: int = 0
+    """How often a load that failed is tried again."""
+    cores: int = 1
+    """How many cores the process may use; instances get their share of them."""
+    settings: Settings = field(default_factory=Settings)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the process finds around itself: variables and cores. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """How many cores the process may use: its affinity, or less if its container's share is."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota(cgroup)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def escapes_logs() -> bool:
+    """Whether log messages are written as JSON strings (Triton's variable; on unless it is 0)."""
+    return os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores that the control group grants, by version 2 (`cpu.max`) or 1."""
+    text = _read(cgroup / "cpu.max")
+    if text is not None:
+        quota, _, period = text.partition(" ")
+        return None if quota == "max" else int(quota) / int(period or 100_000)
+    first = _read(cgroup / "cpu/cpu.cfs_quota_us")
+    second = _read(cgroup / "cpu/cpu.cfs_period_us")
+    if first is None or second is None or int(first) <= 0:
+        return None
+    return int(first) / int(second)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server as a process: its log, its signals, its exit code.
+
+The first SIGINT or SIGTERM stops it after what was accepted is answered, the second ends it. Only
+the main thread can do this; a server inside another program is stopped with `Server.stop`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+from nerite.server.logs import log_of
+from nerite.server.server import Server
+
+_log = logging.getLogger(__name__)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+STOP_FAILED = "failed to stop server: Internal - Exit timeout expired. Exiting immediately."
+START_FAILED = "creating server: Internal - failed to load all models"
+
+
+#: A second signal that comes sooner than this counts as the first.
+SAME_WISH_SECS = 0.5
+
+
+class _Event(Enum):
+    SIGNAL = auto()
+    LOAD_FAILED = auto()
+    STOPPED = auto()
+    OUT_OF_TIME = auto()
+
+
+# Not an Event or a Condition: a signal handler runs on the thread that waits, and only
+# SimpleQueue.put may be called there.
+_Events = queue.SimpleQueue[_Event]
+
+
+def serve_forever(server: Server) -> int:
+    """Starts the server, serves until a signal comes, stops; the exit code of the process.
+
+    0: stopped with every accepted request answered. 1: that took longer than `exit_timeout_secs`,
+    a second signal came, or a model failed to load and `exit_on_error` is set. After 1 threads may
+    still be at work: leave with `os._exit`.
+    """
+    events: _Events = queue.SimpleQueue()
+    with log_of(server.options), _signals_to(events):
+        server.start()
+        if server.options.exit_on_error:
+            _in_background(lambda: _report_failure(server, events))
+        first = events.get()
+        if first is _Event.LOAD_FAILED:
+            _log.error("%s", START_FAILED)
+        else:
+            _log.info("Waiting for in-flight requests to complete.")
+        _in_background(lambda: _stop(server, events))
+        since = time.monotonic()
+        while _is_echo(event := events.get(), since):
+            continue
+        if event is not _Event.STOPPED:
+            _log.error("%s", STOP_FAILED)
+        return int(first is _Event.LOAD_FAILED or event is not _Event.STOPPED)
+
+
+def _is_echo(event: _Event, since: float) -> bool:
+    """Whether an event only repeats what the server is stopping for.
+
+    `timeout` and shells signal the process and then its whole group: that is one wish, not two.
+    """
+    if event is _Event.SIGNAL:
+        return time.monotonic() - since < SAME_WISH_SECS
+    return event is _Event.LOAD_FAILED
+
+
+def _stop(server: Server, events: _Events) -> None:
+    events.put(_Event.STOPPED if server.stop() else _Event.OUT_OF_TIME)
+
+
+def _report_failure(server: Server, events: _Events) -> None:
+    server.wait_loaded()
+    if server.failed:
+        events.put(_Event.LOAD_FAILED)
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+@contextmanager
+def _signals_to(events: _Events) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: events.put(_Event.SIGNAL))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running server: ports first, then models, then a stop that loses nothing.
+
+Ports are open and the server is live before the first model is looked at; whether it is ready is
+true from the moment on in which it is. Loading goes on in the background; `wait_ready` waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from nerite.errors import InvalidArgument, NotFound, Unavailable
+from nerite.models.lifecycle import Lifecycle, ModelEvent, Observer
+from nerite.models.repository import Repository
+from nerite.models.states import State, StateTable
+from nerite.server import environment
+from nerite.server.control import serve_calls, verbs
+from nerite.server.options import ServerOptions
+from nerite.stores.local import LocalStore
+from nerite.tensors import shape_text
+
+if TYPE_CHECKING:
+    from nerite._core import Engine
+
+_log = logging.getLogger(__name__)
+
+#: What server metadata lists.
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+)
+
+
+class Server:
+    """Serves the models of some repositories; a context manager that starts and stops it.
+
+    with Server(ServerOptions(repositories=("models",), http_port=0)) as server:
+        server.wait_ready()
+    """
+
+    def __init__(
+        self, options: ServerOptions | None = None, *, observer: Observer | None = None
+    ) -> None:
+        """`observer` is told what happens to each model, on the thread that loads it."""
+        self.options = options if options is not None else ServerOptions()
+        self._observer = observer
+        self._states = StateTable(self._update_ready)
+        self._engine: Engine | None = None
+        self._lifecycle: Lifecycle | None = None
+        self._repository: Repository | None = None
+        self._control: threading.Thread | None = None
+        self._ports: dict[str, tuple[str, int]] = {}
+        self._stopping = False
+        # Whoever sets the readiness last must have looked last: changes come from many threads.
+        self._ready_lock = threading.Lock()
+        self._started = threading.Event()
+
+    def start(self) -> Self:
+        """Opens the ports and begins to load models; returns before they are loaded.
+
+        Raises:
+            NotFound: A repository does not exist.
+            Unavailable: A port cannot be opened.
+        """
+        if self._started.is_set():
+            raise InvalidArgument("the server was started before; make another one")
+        try:
+            self._start()
+        finally:
+            self._started.set()
+        return self
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Waits until every model is loaded.
+
+        Raises:
+            Unavailable: Models failed, which the text names with their reasons, or time ran out.
+        """
+        settled = self._states.wait_settled(timeout)
+        problems = [entry for entry in self._states.index() if entry.state is not State.READY]
+        if settled and not (problems and self.options.strict_readiness):
+            return
+        told = "; ".join(
+            f"model '{entry.name}' is {entry.state}" + (f": {entry.reason}" if entry.reason else "")
+            for entry in problems
+        )
+        raise Unavailable(told or f"models are still loading after {timeout} seconds")
+
+    def wait_started(self, timeout: float | None = None) -> bool:
+        """Waits for `start`, called on another thread, to end; whether the server runs."""
+        return self._started.wait(timeout) and self._lifecycle is not None
+
+    def wait_loaded(self, timeout: float | None = None) -> bool:
+        """Waits until every load has ended, well or not; whether they have."""
+        return self._states.wait_settled(timeout)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Finishes what was accepted, unloads the models, closes the ports.
+
+        Returns whether all was finished within `timeout` (`exit_timeout_secs` unless given).
+        """
+        left = _Clock(self.options.exit_timeout_secs if timeout is None else timeout)
+        with self._ready_lock:
+            engine, self._engine = self._engine, None
+            if engine is None:
+                return True
+            self._stopping = True
+            engine.set_ready(False)
+        drained = engine.drain(left())
+        unloaded = self._lifecycle is None or self._lifecycle.close(left())
+        engine.stop()
+        if self._control is not None:
+            self._control.join(left())
+        if self._repository is not None:
+            self._repository.close()
+        return drained and unloaded
+
+    @property
+    def states(self) -> StateTable:
+        """What is loaded, in which state, and why not."""
+        return self._states
+
+    @property
+    def engine(self) -> Engine:
+        """The data plane: its metrics and counters."""
+        if self._engine is None:
+            raise Unavailable("the server is not running")
+        return self._engine
+
+    @property
+    def ready(self) -> bool:
+        """What the ready endpoints answer."""
+        if self._engine is None or self._stopping:
+            return False
+        strict = self.options.strict_readiness
+        return self._states.all_ready() if strict else self._states.settled()
+
+    @property
+    def failed(self) -> bool:
+        """Whether all loads have ended and a model is unavailable."""
+        return self._states.settled() and not self._states.all_ready()
+
+    @property
+    def ports(self) -> dict[str, tuple[str, int]]:
+        """Protocol (`http`, `grpc`, `metrics`) -> address and number of the port that is open."""
+        return dict(self._ports)
+
+    def signature(self, name: str) -> str:
+        """Inputs and outputs of a model that serves: `X FP32[-1,4] -> Y FP32[-1,4]`."""
+        live = self._lifecycle.model(name) if self._lifecycle is not None else None
+        if live is None:
+            raise NotFound(f"model '{name}' is not loaded")
+        batch = (-1,) if live.config.max_batch_size else ()
+        sides = [
+            ", ".join(f"{t.name} {t.datatype}{shape_text((*batch, *t.dims))}" for t in tensors)
+            for tensors in (live.config.inputs, live.config.outputs)
+        ]
+        return " -> ".join(sides)
+
+    @property
+    def http_url(self) -> str:
+        """`http://127.0.0.1:8000`."""
+        return f"http://{self._address('http')}"
+
+    @property
+    def grpc_url(self) -> str:
+        """`127.0.0.1:8001`, as gRPC clients take it."""
+        return self._address("grpc")
+
+    @property
+    def metrics_url(self) -> str:
+        """`http://127.0.0.1:8002/metrics`."""
+        return f"http://{self._address('metrics')}/metrics"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        # Before the ports: a mistyped path should not look like a server for a moment.
+        self._repository = Repository([LocalStore(Path(p)) for p in self.options.repositories])
+        engine = self._open_engine()
+        try:
+            self._listen(engine)
+            found = self._repository.scan()
+        except BaseException:
+            self._engine = None
+            engine.stop()
+            raise
+        options = self.options.load_options(environment.usable_cores())
+        self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
+        self._control = serve_calls(engine, verbs(self._states))
+        self._lifecycle.load_all(found)
+
+    def _open_engine(self) -> Engine:
+        from nerite import _core
+
+        options = self.options
+        chosen: dict[str, Any] = {
+            "server_name": options.server_id,
+            "server_version": _core.__version__,
+            "extensions": list(EXTENSIONS),
+            "io_threads": options.io_threads or environment.usable_cores(),
+            "max_request_bytes": options.max_request_bytes,
+            "max_message_bytes": options.max_message_bytes,
+            "max_connections": options.max_connections,
+            "max_streams": options.max_streams,
+            "header_timeout_secs": float(options.header_timeout_secs),
+            "latency_histograms": options.latency_histograms,
+        }
+        self._engine = _core.Engine(chosen)
+        return self._engine
+
+    def _listen(self, engine: Engine) -> None:
+        for protocol, (address, port) in self.options.ports().items():
+            name = cast(Literal["http", "grpc", "metrics"], protocol)
+            opened = engine.listen(name, address, port)
+            self._ports[protocol] = (address, opened)
+            _log.info("%s at %s:%d", _SERVICES[protocol], address, opened)
+
+    def _address(self, protocol: str) -> str:
+        if protocol not in self._ports:
+            raise Unavailable(f"the {protocol} port is not open")
+        address, port = self._ports[protocol]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _observe(self, event: ModelEvent) -> None:
+        _log_event(event)
+        if self._observer is not None:
+            self._observer(event)
+
+    def _update_ready(self) -> None:
+        with self._ready_lock:
+            if self._engine is not None:
+                self._engine.set_ready(self.ready)
+
+
+_SERVICES = {
+    "http": "Started HTTPService",
+    "grpc": "Started GRPCInferenceService",
+    "metrics": "Started Metrics Service",
+}
+
+
+class _Clock:
+    """What is left of some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def __call__(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+
+def _log_event(event: ModelEvent) -> None:
+    names = [f"'{event.name}' version {number}" for number in event.versions]
+    for name in names or [f"'{event.name}'"]:
+        if event.state is State.READY:
+            _log.info("successfully loaded %s in %.3f s", name, event.seconds)
+        elif event.state is State.UNAVAILABLE and event.reason != "unloaded":
+            _log.error("failed to load %s: %s", name, event.reason)
+        else:
+            words = {State.LOADING: "loading", State.UNLOADING: "unloading"}
+            _log.info("%s: %s", words.get(event.state, "successfully unloaded"), name)

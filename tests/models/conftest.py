@@ -1,0 +1,105 @@
+"""A data plane without sockets: it keeps what it is told and hands batches to instances."""
+
+from __future__ import annotations
+
+import base64
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nerite.errors import Unavailable
+
+
+class FakeVersion:
+    """A queue that instances take batches from, as `nerite._core.Version` is."""
+
+    def __init__(self, name: str, version: int, config_json: str, labels: Any) -> None:
+        self.name, self.version, self.config_json, self.labels = name, version, config_json, labels
+        self.running: list[str] = []
+        self.closed = False
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    def run(self, instance: str, execute: Callable[[Any], Any]) -> None:
+        with self._lock:
+            self.running.append(instance)
+        while (item := self._queue.get()) is not None:
+            batch, answers = item
+            try:
+                answers.put(execute(batch))
+            except BaseException as why:
+                answers.put(why)
+        self._queue.put(None)  # for the other instances
+        with self._lock:
+            self.running.remove(instance)
+
+    def execute(self, batch: Any) -> Any:
+        """Hands a batch to an instance and returns what it answered; raises what it raised."""
+        if self.closed:
+            raise Unavailable("closed")
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._queue.put((batch, answers))
+        answer = answers.get(timeout=10)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+        self._queue.put(None)
+
+
+class FakeEngine:
+    """Keeps what was added and published."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, int], FakeVersion] = {}
+        self.published: dict[str, tuple[list[int], list[int]]] = {}
+
+    def add_version(
+        self, config_json: str, config_proto: bytes, version: int, labels: Mapping[str, list[str]]
+    ) -> FakeVersion:
+        import json
+
+        assert config_proto
+        name = json.loads(config_json)["name"]
+        made = FakeVersion(name, version, config_json, labels)
+        self.versions[name, version] = made
+        return made
+
+    def publish(self, name: str, ready: list[FakeVersion], unready: list[int]) -> None:
+        self.published[name] = ([version.version for version in ready], list(unready))
+
+    def forget(self, name: str) -> None:
+        self.published.pop(name, None)
+
+
+def write_model(folder: Path, files: Mapping[str, Any]) -> Path:
+    """A model folder from text, `{"b64": ...}` or None for an empty folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        if content is None:
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else base64.b64decode(content["b64"])
+        path.write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    engine = FakeEngine()
+    yield engine
+    for version in engine.versions.values():
+        version.close()
+
+
+@pytest.fixture
+def write() -> Callable[[Path, Mapping[str, Any]], Path]:
+    return write_model
