@@ -14,7 +14,7 @@ MANIFEST := --manifest-path rust/Cargo.toml
 IN_TESTS := $(addprefix -A clippy::,unwrap_used expect_used panic print_stdout too_many_lines cognitive_complexity needless_borrow type_complexity)
 RUST := $(shell find rust -path rust/target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name Cargo.lock \) -print 2>/dev/null)
 
-.PHONY: help setup build demo test test-rust lint fmt types docs bench wheel check clean
+.PHONY: help setup build demo test test-rust lint fmt types docs vectors bench wheel check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ types: $(STAMPS)/extension $(STAMPS)/dev ## mypy --strict, and _core.pyi against
 
 docs: $(STAMPS)/extension $(STAMPS)/dev ## run every block of the documentation
 	@$(BIN)/python -m pytest -q tests/docs
+
+vectors: $(STAMPS)/extension $(STAMPS)/dev ## print the share of Triton's recorded exchanges that agree
+	@$(BIN)/python -m tests.conformance 2>/dev/null
 
 bench: $(STAMPS)/extension $(STAMPS)/dev ## measure against Triton and nginx (needs wrk, h2load; see benches/README.md)
 	@$(BIN)/python -m benches.load

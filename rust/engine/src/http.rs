@@ -228,9 +228,7 @@ pub fn statistics_of(
     };
     if versions.is_empty() {
         return Err(Error::invalid(match number {
-            Some(number) => {
-                format!("requested model version is not available for model '{name}': {number}")
-            }
+            Some(_) => format!("requested model version is not available for model '{name}'"),
             None => format!("requested model '{name}' is not available"),
         }));
     }

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make `tests.conformance` importable: it is also a command (`make vectors`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CHECKOUT = str(Path(__file__).resolve().parents[2])
+if CHECKOUT not in sys.path:
+    sys.path.insert(0, CHECKOUT)
