@@ -29,7 +29,7 @@ build: $(STAMPS)/python ## build the extension again, in release mode, into .ven
 demo: $(STAMPS)/extension ## serve the example models and send them real files
 	@$(BIN)/nerite demo
 
-test: $(STAMPS)/extension $(STAMPS)/dev ## run the Python tests (ARGS="-k name" chooses some)
+test: $(STAMPS)/extension $(STAMPS)/dev .tools/perf_analyzer/perf_analyzer ## run the Python tests (ARGS="-k name" chooses some)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 test-rust: $(STAMPS)/python ## run the Rust tests
@@ -90,6 +90,10 @@ $(STAMPS)/dev: pyproject.toml $(STAMPS)/run
 	@echo "installing the test and lint tools"
 	@$(PIP) --group dev
 	@touch $@
+
+.tools/perf_analyzer/perf_analyzer: scripts/get_perf_analyzer scripts/base64.c | $(STAMPS)/python
+	@echo "getting perf_analyzer, a client that the tests use"
+	@scripts/get_perf_analyzer $(BIN)/uv $(@D)
 
 $(STAMPS)/extension: pyproject.toml $(RUST) $(STAMPS)/run
 	@echo "building nerite._core in release mode (the first time: some minutes)"
