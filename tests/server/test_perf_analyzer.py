@@ -29,12 +29,18 @@ def test_it_measures_and_reads_our_statistics(tmp_path: Path, protocol: str) -> 
     assert TOOL.exists(), "run the tests with `make test`, which gets perf_analyzer"
     with serve(tmp_path / "repository") as server:
         url = server.http_url.removeprefix("http://") if protocol == "http" else server.grpc_url
+        options = ["--shape", "X:16", "--concurrency-range", "4", "-b", "2"]
+        options += ["--measurement-mode", "count_windows", "--measurement-request-count", "200"]
+        options += [
+            "--stability-percentage",
+            "999",
+            "--collect-metrics",
+            "--metrics-interval",
+            "50",
+        ]
+        options += ["--metrics-url", server.metrics_url, "-f", str(table)]
         measured = subprocess.run(
-            [TOOL, "-m", "identity", "-i", protocol, "-u", url, "-b", "2", "--shape", "X:16"]
-            + ["--concurrency-range", "4", "--measurement-mode", "count_windows"]
-            + ["--measurement-request-count", "200", "--stability-percentage", "999"]
-            + ["--collect-metrics", "--metrics-url", server.metrics_url]
-            + ["--metrics-interval", "50", "-f", table],
+            [TOOL, "-m", "identity", "-i", protocol, "-u", url, *options],
             env={**os.environ, "LD_LIBRARY_PATH": str(TOOL.parent / "lib")},
             capture_output=True,
             text=True,
