@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import check, demo, infer, models, serve, version
+from nerite.cli import check, demo, explain, infer, models, serve, version
 from nerite.errors import ConfigError, NeriteError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
 app.command("check", no_args_is_help=True)(check.check)
+app.command("explain", no_args_is_help=True)(explain.explain)
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
 app.command("demo")(demo.demo)

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ValidationError
-
 from nerite.kserve.defaulting import default_object
 from nerite.kserve.documents import Document, KeyPath, Object, dotted
 from nerite.kserve.graph_rules import check_graph, check_storage_container, check_trained
 from nerite.kserve.refusals import Invalid, Refused, denied, invalid_value, refusal_of
 from nerite.kserve.resources import GROUP, KINDS, Credentials, Kind, Resource, schema_errors
 from nerite.kserve.runtime_rules import check_runtime
-from nerite.kserve.schema import prune_nulls
+from nerite.kserve.schema import ValidationError, prune_nulls
 from nerite.kserve.service_rules import check_service
 
 Key = tuple[str, str, str]
@@ -110,13 +108,35 @@ def admit(document: Document, cluster: Cluster) -> Resource:
 
 
 def admit_all(documents: Iterable[Document], cluster: Cluster) -> Cluster:
-    """The cluster after all documents, later ones updating earlier ones of the same name."""
+    """The cluster after all documents, later ones updating earlier ones of the same name.
+
+    Every document is looked at; what is raised carries the problems of all, and the answer that
+    the first one got.
+    """
+    refused: list[Refused] = []
     for document in documents:
-        if document.kind in CREDENTIAL_KINDS:
-            cluster = cluster.with_credentials(document)
-        else:
-            cluster = cluster.with_resource(admit(document, cluster))
+        try:
+            if document.kind in CREDENTIAL_KINDS:
+                cluster = cluster.with_credentials(document)
+            else:
+                cluster = cluster.with_resource(admit(document, cluster))
+        except Refused as refusal:
+            refused.append(refusal)
+    if refused:
+        problems = [problem for refusal in refused for problem in refusal.problems]
+        raise Refused(refused[0].status, refused[0].text, *problems)
     return cluster
+
+
+def is_foreign(document: Document) -> bool:
+    """Whether a document is another API's (a Namespace, a ConfigMap), about which nothing is said.
+
+    A misspelt kind of KServe's own API is not: that one is refused.
+    """
+    group = str(document.value.get("apiVersion", "")).rpartition("/")[0]
+    known = document.kind in KINDS or document.kind in CREDENTIAL_KINDS
+    has_head = document.kind != "" and "apiVersion" in document.value
+    return has_head and not known and not group.endswith(GROUP)
 
 
 def _kind(document: Document) -> Kind:

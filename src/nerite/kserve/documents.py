@@ -65,12 +65,20 @@ def read_documents(text: str, file: str = "") -> list[Document]:
     """The documents of one YAML text; empty ones are left out."""
     try:
         nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node]
+        return [_document(node, file) for node in nodes if not _is_null(node)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         problem = ConfigProblem(f"not YAML: {error.problem}", file, line, column)
         raise ConfigError(problem) from None
-    return [_document(node, file) for node in nodes]
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(ConfigProblem(f"not YAML: {error.reason}", file, line)) from None
+
+
+def _is_null(node: yaml.Node) -> bool:
+    # What a `---` with only comments below it is read as.
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
 def read_files(paths: list[str | Path]) -> list[Document]:
@@ -79,8 +87,19 @@ def read_files(paths: list[str | Path]) -> list[Document]:
         document
         for path in paths
         for file in _files(Path(path))
-        for document in read_documents(file.read_text(encoding="utf-8"), str(file))
+        for document in read_documents(_text_of(file), str(file))
     ]
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        problem = ConfigProblem(f"not UTF-8 text: {error.reason}", str(file))
+        raise ConfigError(problem) from None
+    except OSError as error:
+        problem = ConfigProblem(f"cannot be read: {(error.strerror or '').lower()}", str(file))
+        raise ConfigError(problem) from None
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -89,7 +108,10 @@ def _files(path: Path) -> Iterator[Path]:
             raise ConfigError(ConfigProblem("no such file or folder", str(path)))
         yield path
         return
-    yield from sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+    files = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"} and p.is_file())
+    if not files:
+        raise ConfigError(ConfigProblem("the folder holds no .yaml or .yml file", str(path)))
+    yield from files
 
 
 def _document(node: yaml.Node, file: str) -> Document:
@@ -129,7 +151,7 @@ def _walk(
             for i, item in enumerate(node.value)
         ]
     if not isinstance(node, yaml.MappingNode):
-        return constructor.construct_object(node, deep=True)
+        return _scalar(node, path, constructor, file)
     _refuse_repeated_keys(node, path, file)
     constructor.flatten_mapping(node)
     value: Object = {}
@@ -139,6 +161,15 @@ def _walk(
         positions[(*path, key)] = place
         value[key] = _walk(value_node, (*path, key), positions, constructor, file)
     return value
+
+
+def _scalar(node: yaml.Node, path: KeyPath, constructor: yaml.SafeLoader, file: str) -> Any:
+    try:
+        return constructor.construct_object(node, deep=True)
+    except ValueError as error:  # a tag promises a number: `!!int many`
+        mark = node.start_mark
+        place = (file, mark.line + 1, mark.column + 1, dotted(path))
+        raise ConfigError(ConfigProblem(f"not YAML: {error}", *place)) from None
 
 
 def _refuse_repeated_keys(node: yaml.MappingNode, path: KeyPath, file: str) -> None:

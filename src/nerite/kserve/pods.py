@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
-
 from nerite.kserve.quantities import check_quantity
-from nerite.kserve.schema import Flag, Int32, Int64, Labels, Passed, Schema, Text
+from nerite.kserve.schema import (
+    AfterValidator,
+    Field,
+    Flag,
+    Int32,
+    Int64,
+    Labels,
+    Passed,
+    Schema,
+    Text,
+)
 
 # Text or number: a union would put the member's name into the path of an error.
 Quantity = Annotated[Any, AfterValidator(check_quantity)]

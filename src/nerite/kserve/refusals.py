@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
-
 from nerite.errors import ConfigError, ConfigProblem
 from nerite.kserve.documents import Document, KeyPath, dotted
 from nerite.kserve.pods import POD_FIELDS
 from nerite.kserve.quantities import REFUSED as BAD_QUANTITY
 from nerite.kserve.resources import GROUP, Kind, Resource
-from nerite.kserve.schema import GoType, Schema
+from nerite.kserve.schema import BaseModel, GoType, Schema
 
 Complaint = tuple[type[Schema], Any]
 

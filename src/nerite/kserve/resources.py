@@ -12,12 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
-
 from nerite.kserve.documents import Document, Object
 from nerite.kserve.pods import NamedContainer, PodSpec, Quantity, ResourceRequirements
-from nerite.kserve.schema import Flag, Int32, Int64, Labels, Passed, Schema, Text, prune_nulls
+from nerite.kserve.schema import (
+    ConfigDict,
+    Field,
+    Flag,
+    Int32,
+    Int64,
+    Labels,
+    Passed,
+    Schema,
+    Text,
+    ValidationError,
+    prune_nulls,
+    to_camel,
+)
 from nerite.kserve.services import InferenceServiceSpec
 
 GROUP = "serving.kserve.io"

@@ -3,7 +3,8 @@
 
 KServe refuses a wrong type with Go's own words, which name the Go struct and type. Models carry
 those names (`go_struct`, `via`, the aliases below), so that `refusals` can say the same. Fields
-are written in snake case and read in camel case.
+are written in snake case and read in camel case. The other modules take pydantic's names from
+here, so that the one error for a missing pydantic stands in one place.
 """
 
 from __future__ import annotations
@@ -13,10 +14,24 @@ from typing import Annotated, Any, ClassVar
 from nerite.errors import MissingExtra
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+    from pydantic import (
+        AfterValidator,
+        BaseModel,
+        ConfigDict,
+        Field,
+        StrictBool,
+        StrictInt,
+        StrictStr,
+        ValidationError,
+    )
     from pydantic.alias_generators import to_camel
 except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without it
     raise MissingExtra("reading KServe's resources", "pydantic", "kserve") from missing
+
+__all__ = [
+    "DNS_NAME", "AfterValidator", "BaseModel", "ConfigDict", "Field", "Flag", "GoType", "Int32",
+    "Int64", "Labels", "Passed", "Schema", "Text", "ValidationError", "prune_nulls", "to_camel",
+]  # fmt: skip
 
 
 class GoType(str):

@@ -9,6 +9,7 @@ a hint where the failure is one that people commonly run into.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -265,6 +266,7 @@ def _named(request: Request, ordered: list[Resource]) -> Selection:
     name = request.runtime
     named = next((runtime for runtime in ordered if runtime.name == name), None)
     failure, rejection = _refusal(request, named)
+    nearest = _nearest(name or "", ordered) if named is None else ""
     candidates = []
     for runtime in ordered:
         if runtime is named:
@@ -278,8 +280,17 @@ def _named(request: Request, ordered: list[Resource]) -> Selection:
             reason = f'the service names the runtime "{name}"'
             if not name:
                 reason += "; hint: an empty name counts as a name, so leave `runtime` out"
+            elif runtime.name == nearest:
+                reason += f', which is not there; hint: did you mean "{runtime.name}"?'
             candidates.append(Candidate(runtime, "rejected", reason))
     return Selection(None if failure else named, failure, tuple(candidates))
+
+
+def _nearest(name: str, runtimes: list[Resource]) -> str:
+    """The runtime that was probably meant: one whose name holds `name`, or is most like it."""
+    names = [runtime.name for runtime in runtimes]
+    holding = [other for other in names if name and name in other]
+    return next(iter(holding or difflib.get_close_matches(name, names, n=1)), "")
 
 
 def _refusal(

@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
-
 from nerite.kserve.pods import Container, PodSpec
-from nerite.kserve.schema import DNS_NAME, Flag, Int32, Int64, Labels, Passed, Schema, Text
+from nerite.kserve.schema import (
+    DNS_NAME,
+    Field,
+    Flag,
+    Int32,
+    Int64,
+    Labels,
+    Passed,
+    Schema,
+    Text,
+)
 
 _EXTENSION = "ComponentExtensionSpec"
 
