@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeAlias, final
 
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "ControlCall", "Engine", "Request", "Version"]
+__all__ = ["Batch", "ControlCall", "Engine", "Metric", "MetricFamily", "Request", "Version"]
 
 __version__: str
 
@@ -47,7 +47,9 @@ class Engine:
                 `max_message_bytes` (int, gRPC messages), `max_connections` (int),
                 `max_streams` (int, concurrent gRPC calls per connection),
                 `header_timeout_secs` (float, time for a request to arrive once it has begun),
-                `latency_histograms` (bool).
+                `latency_histograms` (bool),
+                `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),
+                `quantiles` (list of pairs: quantile, error of its rank)).
 
         Raises:
             InvalidArgument: An option is unknown or has the wrong type.
@@ -126,6 +128,9 @@ class Version:
     def close(self) -> None:
         """Refuses new requests; every `run` returns once what was queued is answered."""
 
+    def set_load_seconds(self, seconds: float) -> None:
+        """Says how long loading took, for `nv_model_load_duration_secs`."""
+
     def pending(self) -> int:
         """Requests that wait in the queue."""
 
@@ -188,6 +193,38 @@ class Request:
     def timeout_us(self) -> int: ...
     def is_cancelled(self) -> bool:
         """Whether the client has gone away."""
+
+@final
+class MetricFamily:
+    """Metrics of one name on the metrics page of every engine of this process.
+
+    It is there for as long as it or one of its metrics is held. Two that make the same one share
+    it; the help text of the first stays.
+    """
+
+    def __new__(cls, name: str, text: str, kind: Literal["counter", "gauge", "histogram"]) -> Self:
+        """Makes a family, or finds it.
+
+        Raises:
+            InvalidArgument: The name cannot be one.
+            AlreadyExists: It belongs to a family of another kind.
+        """
+
+    def metric(self, labels: Mapping[str, str], buckets: Sequence[float] | None = None) -> Metric:
+        """Makes the series with these labels, or finds it; `buckets` are for histograms.
+
+        Raises:
+            InvalidArgument: A label has no usable name, or buckets are missing or out of place.
+        """
+
+@final
+class Metric:
+    """One series; what its kind does not offer raises `Unsupported`."""
+
+    def increment(self, value: float) -> None: ...
+    def set(self, value: float) -> None: ...
+    def observe(self, value: float) -> None: ...
+    def value(self) -> float: ...
 
 @final
 class ControlCall:

@@ -272,7 +272,6 @@ def test_decoupled_models_are_refused_with_a_sentence(tmp_path: Path) -> None:
     "use",
     [
         "pb_utils.InferenceRequest(model_name='x')",
-        "pb_utils.MetricFamily('n', 'd', 0)",
         "pb_utils.load_model('x')",
         "pb_utils.unload_model('x')",
         "pb_utils.is_model_ready('x')",
@@ -472,3 +471,24 @@ def test_types_are_named_as_in_triton() -> None:
         pb_utils.triton_string_to_numpy("FP32")
     data = pb_utils.serialize_byte_tensor(np.array([b"a", "é"], object))
     assert pb_utils.deserialize_bytes_tensor(data).tolist() == [b"a", "é".encode()]
+
+
+# ---- metrics of a model's own
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        ("pb_utils.MetricFamily('n', 'd', 7)", "COUNTER, GAUGE or HISTOGRAM is expected"),
+        ("pb_utils.MetricFamily('nv_inference_count', 'd', 0)", "begins like the server's own"),
+        ("pb_utils.MetricFamily('a b', 'd', 0)", "has no usable name"),
+        ("pb_utils.MetricFamily('h', 'd', 2).Metric()", "has no buckets"),
+        ("pb_utils.MetricFamily('c', 'd', 0).Metric(buckets=[1])", "only histograms have them"),
+        ("pb_utils.MetricFamily('c', 'd', 0).Metric().increment(-1)", "numbers from 0"),
+        ("pb_utils.MetricFamily('c', 'd', 0).Metric().set(1)", "only gauges can"),
+        ("pb_utils.MetricFamily('c', 'd', 0).Metric().observe(1)", "only histograms can"),
+    ],
+)
+def test_a_metric_refuses_what_its_kind_does_not_offer(use: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.InternalError, match=text):
+        run(tmp_path, f"def execute(self, requests):\n    {use}")

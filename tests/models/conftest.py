@@ -48,6 +48,9 @@ class FakeVersion:
             raise answer
         return answer
 
+    def set_load_seconds(self, seconds: float) -> None:
+        assert seconds >= 0
+
     def close(self) -> None:
         self.closed = True
         self._queue.put(None)

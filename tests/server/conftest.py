@@ -25,6 +25,9 @@ class FakeVersion:
         self._closed.get()
         self._closed.put(None)
 
+    def set_load_seconds(self, seconds: float) -> None:
+        assert seconds >= 0
+
     def close(self) -> None:
         self._closed.put(None)
 
@@ -92,10 +95,24 @@ class FakeEngine:
         self._calls.put(None)
 
 
+class FakeMetric:
+    """A gauge that nobody reads."""
+
+    def __init__(self, *_: str) -> None:
+        self.current = 0.0
+
+    def metric(self, labels: Mapping[str, str]) -> FakeMetric:
+        return self
+
+    def set(self, value: float) -> None:
+        self.current = value
+
+
 @pytest.fixture
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> type[FakeEngine]:
     module = types.ModuleType("nerite._core")
     module.Engine = FakeEngine  # type: ignore[attr-defined]
+    module.MetricFamily = FakeMetric  # type: ignore[attr-defined]
     module.__version__ = "0.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nerite._core", module)
     import nerite

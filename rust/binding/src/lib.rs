@@ -10,6 +10,7 @@ mod batch;
 mod call;
 mod engine;
 mod errors;
+mod metrics;
 mod outputs;
 mod version;
 
@@ -25,6 +26,8 @@ mod _core {
     use crate::batch::{Batch, Request};
     #[pymodule_export]
     use crate::engine::{ControlCall, Engine};
+    #[pymodule_export]
+    use crate::metrics::{Metric, MetricFamily};
     #[pymodule_export]
     use crate::version::Version;
     use pyo3::prelude::*;

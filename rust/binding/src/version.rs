@@ -37,6 +37,10 @@ impl Version {
         call::without_gil(py, || self.inner.close());
     }
 
+    fn set_load_seconds(&self, seconds: f64) {
+        self.inner.statistics.loaded(seconds);
+    }
+
     fn pending(&self, py: Python<'_>) -> usize {
         call::without_gil(py, || self.inner.pending())
     }

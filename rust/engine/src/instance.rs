@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::gather::{Gathered, gather};
 use crate::lane::{Done, Outcome, Pending};
+use crate::latencies::{Buckets, Lasted, Latencies, Open, Summaries};
 use crate::statistics::{Failure, Phases};
 use crate::version::Version;
 
@@ -93,6 +94,7 @@ impl Work {
         let mut totals = Totals::default();
         let mut failed: SmallVec<[Duration; 8]> = SmallVec::new();
         let statistics = &version.statistics;
+        let mut kept = Kept::of(&statistics.latencies);
         for ticket in tickets {
             let outcome = outcomes.next().unwrap_or_else(|| Err(unanswered(version)));
             let waited = self.dispatched.saturating_duration_since(ticket.arrived);
@@ -101,6 +103,7 @@ impl Work {
             statistics.request_latency.observe(lasted);
             if outcome.is_ok() {
                 totals.add(ticket.rows, waited, lasted);
+                kept.add(waited, lasted, phases);
             } else {
                 failed.push(lasted);
             }
@@ -109,6 +112,7 @@ impl Work {
                 outcome,
             });
         }
+        drop(kept);
         statistics
             .compute_latency
             .observe_many(phases.infer, self.replies.len() as u64);
@@ -118,6 +122,36 @@ impl Work {
             .drain(..)
             .for_each(|lasted| statistics.failed(Failure::Backend, lasted));
         version.reply(self);
+    }
+}
+
+/// The latencies that are kept only where they were asked for, open for one batch.
+struct Kept<'a> {
+    summaries: Option<Open<'a>>,
+    first_response: Option<&'a Buckets>,
+}
+
+impl<'a> Kept<'a> {
+    fn of(latencies: &'a Latencies) -> Self {
+        Self {
+            summaries: latencies.summaries.as_deref().map(Summaries::open),
+            first_response: latencies.first_response.as_deref(),
+        }
+    }
+
+    fn add(&mut self, queue: Duration, request: Duration, phases: Phases) {
+        if let Some(buckets) = self.first_response {
+            buckets.observe(request.as_secs_f64() * 1e3);
+        }
+        if let Some(summaries) = &mut self.summaries {
+            summaries.observe(Lasted {
+                request,
+                queue,
+                input: phases.input,
+                infer: phases.infer,
+                output: phases.output,
+            });
+        }
     }
 }
 

@@ -11,11 +11,13 @@
 
 pub mod buffers;
 pub mod control;
+pub mod custom_metrics;
 pub mod gather;
 pub mod grpc;
 pub mod http;
 pub mod instance;
 pub mod lane;
+pub mod latencies;
 pub mod metrics;
 pub mod options;
 pub mod server;

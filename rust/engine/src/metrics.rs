@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::custom_metrics;
+use crate::latencies::{Buckets, FIRST_RESPONSE};
 use crate::server::Shared;
 use crate::statistics::{Failure, Histogram, LATENCY_BOUNDS_US, REASONS, Statistics};
 use crate::version::Version;
@@ -17,7 +19,7 @@ const fn micros(nanoseconds: u64) -> u64 {
     nanoseconds / 1_000
 }
 
-const COUNTERS: [Counter; 8] = [
+const COUNTERS: [Counter; 3] = [
     (
         "nv_inference_request_success",
         "Number of successful inference requests, all batch sizes",
@@ -33,6 +35,9 @@ const COUNTERS: [Counter; 8] = [
         "Number of model executions performed (does not include cached requests)",
         |s| s.executions.load(Relaxed),
     ),
+];
+
+const DURATIONS: [Counter; 5] = [
     (
         "nv_inference_request_duration_us",
         "Cumulative inference request duration in microseconds (includes cached requests)",
@@ -58,6 +63,31 @@ const COUNTERS: [Counter; 8] = [
         "Cumulative inference compute output duration in microseconds \
          (does not include cached requests)",
         |s| micros(s.compute_output.nanoseconds()),
+    ),
+];
+
+/// The summaries, in the order of [`crate::latencies::Lasted`], with Triton's help texts.
+const SUMMARIES: [(&str, &str); 5] = [
+    (
+        "nv_inference_request_summary_us",
+        "Summary of inference request duration in microseconds (includes cached requests)",
+    ),
+    (
+        "nv_inference_queue_summary_us",
+        "Summary of inference queuing duration in microseconds (includes cached requests)",
+    ),
+    (
+        "nv_inference_compute_input_summary_us",
+        "Cumulative compute input duration in microseconds (does not include cached requests)",
+    ),
+    (
+        "nv_inference_compute_infer_summary_us",
+        "Cumulative compute inference duration in microseconds (does not include cached requests)",
+    ),
+    (
+        "nv_inference_compute_output_summary_us",
+        "Cumulative inference compute output duration in microseconds \
+         (does not include cached requests)",
     ),
 ];
 
@@ -100,6 +130,14 @@ pub fn page(shared: &Shared) -> String {
             failures(&mut page, &versions);
         }
     }
+    if shared.options.latencies.counters {
+        for (name, help, read) in &DURATIONS {
+            page.family(name, help, "counter");
+            for (version, labels) in &versions {
+                page.sample(name, labels, "", read(&version.statistics));
+            }
+        }
+    }
     let name = "nv_inference_pending_request_count";
     page.family(
         name,
@@ -109,6 +147,9 @@ pub fn page(shared: &Shared) -> String {
     for (version, labels) in &versions {
         page.sample(name, labels, "", version.pending() as u64);
     }
+    load_times(&mut page, &versions);
+    first_responses(&mut page, &versions);
+    summaries(&mut page, &versions);
     batches(&mut page, &versions);
     if shared.options.latency_histograms {
         for (name, help, read) in &HISTOGRAMS {
@@ -119,7 +160,67 @@ pub fn page(shared: &Shared) -> String {
         }
     }
     server(&mut page, shared);
+    customs(&mut page);
     page.0
+}
+
+fn load_times(page: &mut Page, versions: &[(&Version, String)]) {
+    let name = "nv_model_load_duration_secs";
+    page.family(name, "Model load time in seconds", "gauge");
+    for (version, labels) in versions {
+        page.float(name, labels, version.statistics.load_seconds());
+    }
+}
+
+fn first_responses(page: &mut Page, versions: &[(&Version, String)]) {
+    let of = |version: &Version| version.statistics.latencies.first_response.is_some();
+    if !versions.iter().any(|(version, _)| of(version)) {
+        return;
+    }
+    let help = "Duration from request to first response in milliseconds";
+    page.family(FIRST_RESPONSE, help, "histogram");
+    for (version, labels) in versions {
+        if let Some(buckets) = &version.statistics.latencies.first_response {
+            page.buckets(FIRST_RESPONSE, labels, buckets);
+        }
+    }
+}
+
+fn summaries(page: &mut Page, versions: &[(&Version, String)]) {
+    let read = |(version, labels): &(&Version, String)| {
+        let summaries = version.statistics.latencies.summaries.as_ref()?;
+        Some((labels.clone(), summaries.read()))
+    };
+    let all: Vec<_> = versions.iter().filter_map(read).collect();
+    if all.is_empty() {
+        return;
+    }
+    for (index, (name, help)) in SUMMARIES.iter().enumerate() {
+        page.family(name, help, "summary");
+        for (labels, summaries) in &all {
+            if let Some((quantiles, count, sum)) = summaries.get(index) {
+                for (quantile, value) in quantiles {
+                    let labels = format!("{labels},quantile=\"{quantile}\"");
+                    page.float(name, &labels, *value);
+                }
+                page.float(&format!("{name}_sum"), labels, *sum);
+                page.sample(&format!("{name}_count"), labels, "", *count);
+            }
+        }
+    }
+}
+
+fn customs(page: &mut Page) {
+    for family in custom_metrics::families() {
+        let name = &family.name;
+        page.family(name, &family.help, family.kind.name());
+        for (labels, metric) in family.metrics() {
+            match metric.buckets() {
+                Some(buckets) => page.buckets(name, &labels, buckets),
+                None => page.float(name, &labels, metric.value().unwrap_or(f64::NAN)),
+            }
+        }
+    }
 }
 
 fn failures(page: &mut Page, versions: &[(&Version, String)]) {
@@ -197,7 +298,8 @@ fn labels(version: &Arc<Version>) -> String {
     labels
 }
 
-fn pair(labels: &mut String, name: &str, value: &str) {
+/// Adds a label with its value in quotes.
+pub(crate) fn pair(labels: &mut String, name: &str, value: &str) {
     labels.push_str(name);
     labels.push_str("=\"");
     for character in value.chars() {
@@ -209,6 +311,15 @@ fn pair(labels: &mut String, name: &str, value: &str) {
         }
     }
     labels.push('"');
+}
+
+/// A number as Prometheus reads it.
+fn number(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Text in the making. Writing to a `String` cannot fail, so results are let go.
@@ -224,6 +335,27 @@ impl Page {
             true => writeln!(self.0, "{name} {value}"),
             false => writeln!(self.0, "{name}{{{labels}{extra}}} {value}"),
         };
+    }
+
+    fn float(&mut self, name: &str, labels: &str, value: f64) {
+        let value = number(value);
+        let _ = match labels.is_empty() {
+            true => writeln!(self.0, "{name} {value}"),
+            false => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn buckets(&mut self, name: &str, labels: &str, buckets: &Buckets) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let (counts, total, sum) = buckets.cumulative();
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in counts {
+            let le = format!("{labels}{comma}le=\"{}\"", number(bound));
+            self.sample(&bucket, &le, "", count);
+        }
+        self.sample(&bucket, &format!("{labels}{comma}le=\"+Inf\""), "", total);
+        self.float(&format!("{name}_sum"), labels, sum);
+        self.sample(&format!("{name}_count"), labels, "", total);
     }
 
     #[allow(clippy::cast_precision_loss)] // Seconds are for reading, not for counting.

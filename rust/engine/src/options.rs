@@ -6,6 +6,8 @@ use std::time::Duration;
 use nerite_logic::Error;
 use serde::Deserialize;
 
+use crate::latencies::LatencyOptions;
+
 /// Settings of an engine, fixed for its life.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +32,8 @@ pub struct Options {
     pub header_timeout_secs: f64,
     /// Keep latency histograms besides Triton's sums.
     pub latency_histograms: bool,
+    /// Which of Triton's latencies are told.
+    pub latencies: LatencyOptions,
 }
 
 impl Default for Options {
@@ -45,6 +49,7 @@ impl Default for Options {
             max_streams: 1_024,
             header_timeout_secs: 30.0,
             latency_histograms: true,
+            latencies: LatencyOptions::default(),
         }
     }
 }

@@ -19,7 +19,9 @@ use tokio::sync::{mpsc, watch};
 use crate::connection::{self, Protocol};
 use crate::control::Control;
 use crate::lane::{self, Lanes};
+use crate::latencies::Latencies;
 use crate::options::Options;
+use crate::statistics::Statistics;
 use crate::table::{Entry, Table};
 use crate::timekeeper::Timekeeper;
 use crate::version::{Labels, Version};
@@ -221,6 +223,7 @@ impl Engine {
         let spec = ModelSpec::from_config_json(&config_json)?;
         let config = (Bytes::from(config_json), Bytes::from(config_proto));
         let lanes = Arc::clone(&self.shared.lanes);
+        let latencies = Latencies::new(&self.shared.options.latencies, &spec);
         let version = Version::new(
             spec,
             number,
@@ -228,6 +231,7 @@ impl Engine {
             labels,
             lanes,
             Arc::clone(&self.timekeeper),
+            Statistics::new(latencies),
         );
         let mut versions = self.shared.versions.lock();
         versions.retain(|known| known.strong_count() > 0);

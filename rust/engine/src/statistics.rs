@@ -13,6 +13,8 @@ use nerite_logic::schedulers::Reason;
 use nerite_logic::{Code, Error};
 use parking_lot::Mutex;
 
+use crate::latencies::Latencies;
+
 /// A count of events and the time they took together.
 #[derive(Debug, Default)]
 pub struct Spent {
@@ -171,6 +173,10 @@ pub struct Statistics {
     failures: [AtomicU64; 4],
     reasons: [AtomicU64; 5],
     last_inference_ms: AtomicU64,
+    /// How long the last load took, as the bits of a float in seconds; 0 until it is known.
+    load_seconds: AtomicU64,
+    /// What is kept only where it was asked for.
+    pub latencies: Latencies,
     /// From receipt to reply.
     pub request_latency: Histogram,
     /// In the queue.
@@ -190,6 +196,26 @@ pub const REASONS: [(Reason, &str); 5] = [
 ];
 
 impl Statistics {
+    /// Counters that start from zero.
+    #[must_use]
+    pub fn new(latencies: Latencies) -> Self {
+        Self {
+            latencies,
+            ..Self::default()
+        }
+    }
+
+    /// Notes how long loading took.
+    pub fn loaded(&self, seconds: f64) {
+        self.load_seconds
+            .store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Seconds that loading took; 0 until it is known.
+    pub fn load_seconds(&self) -> f64 {
+        f64::from_bits(self.load_seconds.load(Ordering::Relaxed))
+    }
+
     /// Counts one execution of `rows` rows.
     pub fn executed(&self, rows: u32, reason: Reason, phases: Phases) {
         self.executions.fetch_add(1, Ordering::Relaxed);

@@ -78,6 +78,7 @@ impl Version {
         labels: Labels,
         lanes: Arc<Lanes>,
         timekeeper: Arc<Timekeeper>,
+        statistics: Statistics,
     ) -> Arc<Self> {
         let ordered = matches!(&spec.scheduler, SchedulerSpec::Dynamic(d) if d.preserve_ordering);
         Arc::new_cyclic(|this| Self {
@@ -95,7 +96,7 @@ impl Version {
             config_json: config.0,
             config_proto: config.1,
             labels,
-            statistics: Statistics::default(),
+            statistics,
             lanes,
             timekeeper,
             this: this.clone(),

@@ -11,6 +11,7 @@ pub mod check;
 pub mod datatype;
 pub mod error;
 pub mod message;
+pub mod quantiles;
 pub mod schedulers;
 pub mod spec;
 pub mod wire;

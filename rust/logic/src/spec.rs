@@ -84,7 +84,7 @@ pub struct DynamicBatching {
 }
 
 /// A model version as the data plane knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
     /// The model's name.
     pub name: ByteString,
@@ -102,6 +102,8 @@ pub struct ModelSpec {
     pub scheduler: SchedulerSpec,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
+    /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
+    pub histogram_buckets: BTreeMap<String, Vec<f64>>,
 }
 
 impl ModelSpec {
@@ -156,6 +158,44 @@ struct Config {
     model_transaction_policy: Option<Transaction>,
     #[serde(default)]
     metric_tags: BTreeMap<String, String>,
+    #[serde(default)]
+    model_metrics: ModelMetrics,
+}
+
+#[derive(Default, Deserialize)]
+struct ModelMetrics {
+    #[serde(default)]
+    metric_control: Vec<MetricControl>,
+}
+
+#[derive(Deserialize)]
+struct MetricControl {
+    metric_identifier: MetricIdentifier,
+    histogram_options: HistogramOptions,
+}
+
+#[derive(Deserialize)]
+struct MetricIdentifier {
+    family: String,
+}
+
+#[derive(Deserialize)]
+struct HistogramOptions {
+    buckets: Vec<f64>,
+}
+
+impl ModelMetrics {
+    fn into_buckets(self) -> BTreeMap<String, Vec<f64>> {
+        let controls = self.metric_control.into_iter();
+        controls
+            .map(|control| {
+                (
+                    control.metric_identifier.family,
+                    control.histogram_options.buckets,
+                )
+            })
+            .collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -232,6 +272,7 @@ impl Config {
                 None => SchedulerSpec::Default,
             },
             metric_tags: self.metric_tags,
+            histogram_buckets: self.model_metrics.into_buckets(),
             name: self.name.into(),
         })
     }

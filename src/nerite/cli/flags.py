@@ -224,9 +224,27 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--metrics-config",
         "list",
-        "histogram_latencies=true|false.",
+        "counter_latencies, histogram_latencies or summary_latencies=true|false; "
+        "summary_quantiles=0.5:0.05,0.9:0.01,...",
         METRICS,
         option="metrics_config",
+    ),
+    Flag(
+        "--allow-cpu-metrics",
+        "bool",
+        "Tell processor and memory of the machine.",
+        METRICS,
+        default="true",
+        option="allow_cpu_metrics",
+    ),
+    Flag(
+        "--metrics-interval-ms",
+        "int",
+        "How often processor and memory are looked at.",
+        METRICS,
+        default="2000",
+        option="metrics_interval_ms",
+        minimum=1,
     ),
     # Logging.
     Flag(
@@ -321,12 +339,8 @@ FLAGS: tuple[Flag, ...] = (
     _warned(
         "--buffer-manager-thread-count", "int", "batches are gathered by the model's instances"
     ),
-    _warned("--metrics-interval-ms", "int", "metrics are read when they are asked for"),
     _warned(
         "--allow-gpu-metrics", "bool", "there are no GPU metrics; run a DCGM exporter", "false"
-    ),
-    _warned(
-        "--allow-cpu-metrics", "bool", "there are no host metrics; run a node exporter", "false"
     ),
     _warned("--pinned-memory-pool-byte-size", "int", _NO_GPU, "0"),
     _warned("--cuda-memory-pool-byte-size", "list", _NO_GPU),

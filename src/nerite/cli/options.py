@@ -128,21 +128,42 @@ def backend_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:
     return settings
 
 
-def metrics_settings(words: Sequence[str]) -> dict[str, bool]:
-    """`KEY=BOOL` words of `--metrics-config` -> what to count.
+def metrics_settings(words: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` words of `--metrics-config` -> options of the server.
 
     Raises:
-        InvalidArgument: A key is not offered.
+        InvalidArgument: A key is not offered, or its value cannot be read.
     """
     flag = BY_NAME["--metrics-config"]
-    settings: dict[str, bool] = {}
+    settings: dict[str, Any] = {}
     for word in words:
         key, _, value = word.partition("=")
-        if key == "counter_latencies" and value in _TRUE:
-            continue
-        if key != "histogram_latencies":
+        if key == "summary_quantiles":
+            settings[key] = _quantiles(flag, value)
+        elif key == "histogram_latencies":
+            settings["first_response_histogram"] = read_bool(flag, value)
+            settings["latency_histograms"] = read_bool(flag, value)
+        elif key in ("counter_latencies", "summary_latencies"):
+            settings[key] = read_bool(flag, value)
+        else:
             raise InvalidArgument(
-                f"{flag.name}: '{word}' is not offered; histogram_latencies=BOOL is"
+                f"{flag.name}: '{word}' is not offered; counter_latencies=BOOL, "
+                "histogram_latencies=BOOL, summary_latencies=BOOL and "
+                "summary_quantiles=QUANTILE:ERROR,... are"
             )
-        settings[key] = read_bool(flag, value)
     return settings
+
+
+def _quantiles(flag: Flag, text: str) -> tuple[tuple[float, float], ...]:
+    """`0.5:0.05,0.9:0.01` as pairs."""
+    pairs = []
+    for part in text.strip('"').split(","):
+        quantile, _, error = part.partition(":")
+        try:
+            pairs.append((float(quantile), float(error)))
+        except ValueError:
+            raise InvalidArgument(
+                f"{flag.name}: summary_quantiles has '{part}'; QUANTILE:ERROR is expected, "
+                "for instance 0.99:0.001"
+            ) from None
+    return tuple(pairs)

@@ -64,9 +64,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
             "or give --model-repository"
         )
     values["backend_config"] = backend_settings(values.pop("backend_config", ()))
-    metrics = metrics_settings(values.pop("metrics_config", ()))
-    if "histogram_latencies" in metrics:
-        values["latency_histograms"] = metrics["histogram_latencies"]
+    values |= metrics_settings(values.pop("metrics_config", ()))
     if values.pop("strict_model_config", False):
         values["disable_auto_complete"] = True
     return ServerOptions(repositories=repositories, **values)

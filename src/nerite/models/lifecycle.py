@@ -161,6 +161,8 @@ class Lifecycle:
             for version in live.versions:
                 version.stop()
             return False
+        for version in live.versions:
+            version.core.set_load_seconds(seconds)
         self._engine.publish(live.name, [version.core for version in live.versions], [])
         for warning in loaded.warnings:
             _log.warning("%s", warning)

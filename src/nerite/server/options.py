@@ -17,6 +17,7 @@ from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
 
 LOG_FORMATS = ("default", "ISO8601", "json")
+SUMMARY_QUANTILES = ((0.5, 0.05), (0.9, 0.01), (0.95, 0.001), (0.99, 0.001), (0.999, 0.001))
 _LARGEST_MESSAGE = 2**31 - 1
 
 
@@ -60,6 +61,19 @@ class ServerOptions:
     """The address of HTTP unless given."""
     metrics_port: int = 8002
     latency_histograms: bool = True
+    """Nerite's own histograms, in seconds."""
+    counter_latencies: bool = True
+    """Triton's sums of microseconds."""
+    first_response_histogram: bool = False
+    """Triton's histogram of milliseconds to the first response."""
+    summary_latencies: bool = False
+    """Triton's summaries of microseconds."""
+    summary_quantiles: tuple[tuple[float, float], ...] = SUMMARY_QUANTILES
+    """Their quantiles, each with the error that its rank may have."""
+    allow_cpu_metrics: bool = True
+    """Tell processor and memory of the machine too."""
+    metrics_interval_ms: int = 2000
+    """How often processor and memory are looked at."""
 
     # The log.
     log_verbose: int = 0
@@ -86,12 +100,24 @@ class ServerOptions:
     def __post_init__(self) -> None:
         _check_choice("model_control_mode", self.model_control_mode, ("none",))
         _check_choice("log_format", self.log_format, LOG_FORMATS)
-        for name in ("load_threads", "max_request_bytes", "max_message_bytes", "max_connections"):
+        for name in (
+            "load_threads",
+            "max_request_bytes",
+            "max_message_bytes",
+            "max_connections",
+            "metrics_interval_ms",
+        ):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 1")
         for name in ("load_retries", "io_threads", "exit_timeout_secs", "log_verbose"):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 0")
+        for quantile, error in self.summary_quantiles:
+            if not (0 <= quantile <= 1 and 0 <= error <= 1):
+                raise InvalidArgument(
+                    f"option 'summary_quantiles' has {quantile}:{error}; a quantile and its error "
+                    "are from 0 to 1"
+                )
         self._check_ports()
 
     def load_options(self, cores: int) -> LoadOptions:

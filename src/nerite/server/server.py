@@ -19,6 +19,7 @@ from nerite.models.repository import Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
 from nerite.server.control import serve_calls, verbs
+from nerite.server.host_metrics import HostMetrics
 from nerite.server.options import ServerOptions
 from nerite.stores.local import LocalStore
 from nerite.tensors import shape_text
@@ -58,6 +59,7 @@ class Server:
         self._lifecycle: Lifecycle | None = None
         self._repository: Repository | None = None
         self._control: threading.Thread | None = None
+        self._host: HostMetrics | None = None
         self._ports: dict[str, tuple[str, int]] = {}
         self._stopping = False
         # Whoever sets the readiness last must have looked last: changes come from many threads.
@@ -118,6 +120,8 @@ class Server:
         drained = engine.drain(left())
         unloaded = self._lifecycle is None or self._lifecycle.close(left())
         engine.stop()
+        if self._host is not None:
+            self._host.stop()
         if self._control is not None:
             self._control.join(left())
         if self._repository is not None:
@@ -198,6 +202,9 @@ class Server:
             self._engine = None
             engine.stop()
             raise
+        if self.options.allow_metrics and self.options.allow_cpu_metrics:
+            self._host = HostMetrics(self.options.metrics_interval_ms / 1000)
+            self._host.start()
         options = self.options.load_options(environment.usable_cores())
         self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
         self._control = serve_calls(engine, verbs(self._states))
@@ -218,6 +225,12 @@ class Server:
             "max_streams": options.max_streams,
             "header_timeout_secs": float(options.header_timeout_secs),
             "latency_histograms": options.latency_histograms,
+            "latencies": {
+                "counters": options.counter_latencies,
+                "first_response": options.first_response_histogram,
+                "summaries": options.summary_latencies,
+                "quantiles": [list(pair) for pair in options.summary_quantiles],
+            },
         }
         self._engine = _core.Engine(chosen)
         return self._engine

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from nerite.backends.python.failures import TritonError, TritonModelException, refuse
 from nerite.backends.python.logger import Logger
@@ -20,6 +20,7 @@ from nerite.backends.python.messages import (
     get_input_tensor_by_name,
     get_output_tensor_by_name,
 )
+from nerite.backends.python.metrics import Metric, MetricFamily
 from nerite.backends.python.model_config import ModelConfig
 from nerite.backends.python.tensor import (
     Tensor,
@@ -42,6 +43,7 @@ __all__ = [
     "InferenceRequest",
     "InferenceResponse",
     "Logger",
+    "Metric",
     "MetricFamily",
     "ModelConfig",
     "PreferredMemory",
@@ -70,17 +72,6 @@ class PreferredMemory:
     def __init__(self, memory_type: int, memory_type_id: int = 0) -> None:
         if memory_type != TRITONSERVER_MEMORY_CPU:
             refuse("GPU memory (PreferredMemory)")
-
-
-class MetricFamily:
-    """A model's own metrics: not offered yet."""
-
-    COUNTER: ClassVar[int] = 0
-    GAUGE: ClassVar[int] = 1
-    HISTOGRAM: ClassVar[int] = 2
-
-    def __init__(self, *_args: Any, **_options: Any) -> None:
-        refuse("metrics of a model's own (pb_utils.MetricFamily)")
 
 
 def get_input_config_by_name(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
