@@ -47,6 +47,7 @@ class Engine:
                 `max_message_bytes` (int, gRPC messages), `max_connections` (int),
                 `max_streams` (int, concurrent gRPC calls per connection),
                 `header_timeout_secs` (float, time for a request to arrive once it has begun),
+                `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
                 `latency_histograms` (bool),
                 `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),
                 `quantiles` (list of pairs: quantile, error of its rank)).
@@ -94,6 +95,26 @@ class Engine:
         """Waits, without the GIL, for a request that Python answers (repository index, ...).
 
         Returns None when the engine stops. Call it in a loop on a thread of its own.
+        """
+
+    def set_tracing(self, settings: str, clock_ns: int) -> None:
+        """Says which requests are traced.
+
+        Args:
+            settings: JSON: `rules` (model name, or empty for all others -> `rate`, `count`,
+                `timestamps`, `tensors`) and `propagated` (trace whatever has a trace context).
+            clock_ns: `time.monotonic_ns()` now: the clock of all points of traces.
+        """
+
+    def traces_left(self) -> dict[str, int]:
+        """Traces that the rule of each model may still take; below 0 is without end."""
+
+    def next_traces(self, timeout_secs: float) -> list[dict[str, Any]] | None:
+        """Waits, without the GIL, for finished traces; None once the engine stopped and has none.
+
+        A trace has `id`, `rule` (the name of the rule that took it), `protocol`, `model_name`,
+        `model_version`, `request_id`, `error`, `traceparent`, `tracestate`, `points` (list of name
+        and nanoseconds), `inputs` and `outputs` (lists of name, datatype, shape, bytes).
         """
 
     def metrics(self) -> str:

@@ -86,6 +86,9 @@ class FakeEngine:
         self._calls.put(call)
         return call.answers.get(timeout=5)
 
+    def traces_left(self) -> dict[str, int]:
+        return {}
+
     def drain(self, timeout_secs: float) -> bool:
         self.told.append("drain")
         return self.drains

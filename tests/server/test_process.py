@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nerite.server import environment, process
+from nerite.server.log_settings import LogSettings
 from nerite.server.logs import formatter, log_of
 from nerite.server.options import ServerOptions
 
@@ -24,6 +25,7 @@ class FakeServer:
 
     def __init__(self, on_start: Callable[[], None], **options: Any) -> None:
         self.options = ServerOptions(**options)
+        self.log_settings = LogSettings(self.options)
         self.on_start = on_start
         self.may_stop = threading.Event()
         self.stopping = threading.Event()
@@ -138,7 +140,7 @@ def test_json_lines_are_objects() -> None:
 
 def test_each_level_is_switched_by_itself(tmp_path: Path) -> None:
     file = tmp_path / "log"
-    with log_of(ServerOptions(log_file=str(file), log_info=False, log_verbose=1)):
+    with log_of(LogSettings(ServerOptions(log_file=str(file), log_info=False, log_verbose=1))):
         log = logging.getLogger("nerite.test")
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
             log.log(level, "line")

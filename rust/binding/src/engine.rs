@@ -2,20 +2,23 @@
 //! The engine as Python holds it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
 use nerite_engine::connection::Protocol;
 use nerite_engine::control::Call;
+use nerite_engine::trace::Trace;
 use nerite_engine::{Options, metrics};
 use nerite_logic::Error;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::call::without_gil;
 use crate::errors::{from_exception, to_python};
+use crate::traces::to_dict;
 use crate::version::Version;
 
 /// The data plane.
@@ -104,6 +107,27 @@ impl Engine {
             payload: call.payload.clone(),
             call: Mutex::new(Some(call)),
         })
+    }
+
+    fn set_tracing(&self, py: Python<'_>, settings: &str, clock_ns: u64) -> PyResult<()> {
+        let tracer = &self.inner.shared().tracer;
+        let done = tracer.configure(settings, clock_ns);
+        done.map_err(|why| to_python(py, &why))
+    }
+
+    fn traces_left(&self) -> HashMap<String, i64> {
+        self.inner.shared().tracer.left()
+    }
+
+    fn next_traces<'py>(
+        &self,
+        py: Python<'py>,
+        timeout_secs: f64,
+    ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
+        let limit = Duration::try_from_secs_f64(timeout_secs).unwrap_or(Duration::ZERO);
+        let taken = without_gil(py, || self.inner.shared().tracer.take(limit));
+        let all = |traces: Vec<Arc<Trace>>| traces.iter().map(|trace| to_dict(py, trace)).collect();
+        taken.map(all).transpose()
     }
 
     fn metrics(&self, py: Python<'_>) -> String {

@@ -12,6 +12,7 @@ mod engine;
 mod errors;
 mod metrics;
 mod outputs;
+mod traces;
 mod version;
 
 use pyo3::prelude::*;

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use crate::buffers::{ALIGNMENT, AlignedBuffer};
+use crate::trace::{Point, Traced};
 
 /// An answer's body: a few slices, and trailers if the protocol has them.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct ReplyBody {
     /// What is left to send, last slice first.
     left: SmallVec<[Bytes; 2]>,
     trailers: Option<HeaderMap>,
+    /// Ends with the body.
+    trace: Option<Traced>,
 }
 
 impl ReplyBody {
@@ -38,7 +41,17 @@ impl ReplyBody {
         Self {
             left,
             trailers: None,
+            trace: None,
         }
+    }
+
+    /// The same; its trace, if it has one, ends when the connection has taken it.
+    pub fn with_trace(mut self, trace: Option<Traced>) -> Self {
+        if let Some(traced) = &trace {
+            traced.trace().mark(Point::SendStart);
+        }
+        self.trace = trace;
+        self
     }
 
     /// The same, with trailers behind it.

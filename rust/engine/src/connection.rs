@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -179,14 +180,30 @@ pub async fn serve(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
     }
 }
 
+/// The other end's address, for the access log.
+fn peer_of(stream: &TcpStream, shared: &Shared) -> Option<SocketAddr> {
+    shared.access_log.as_ref()?;
+    stream.peer_addr().ok()
+}
+
 async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
     let progress = Progress::watched();
+    let peer = peer_of(&stream, &shared);
     let mut draining = shared.draining();
     let service = service_fn({
         let progress = Arc::clone(&progress);
         move |request| {
             progress.head_complete();
-            http::answer(request, protocol, Arc::clone(&shared))
+            let shared = Arc::clone(&shared);
+            async move {
+                let log = shared.access_log.as_ref();
+                let seen = log.map(|log| log.begin(&request, peer, "http"));
+                let reply = http::answer(request, protocol, Arc::clone(&shared)).await;
+                if let (Some(log), Some(seen), Ok(reply)) = (log, seen, &reply) {
+                    log.end(seen, reply);
+                }
+                reply
+            }
         }
     });
     let io = TokioIo::new(Watched {
@@ -219,7 +236,19 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(7200), Duration::fr
 async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
     let mut draining = shared.draining();
     let max_streams = shared.options.max_streams;
-    let service = service_fn(move |request| grpc::answer(request, Arc::clone(&shared)));
+    let peer = peer_of(&stream, &shared);
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let log = shared.access_log.as_ref();
+            let seen = log.map(|log| log.begin(&request, peer, "grpc"));
+            let reply = grpc::answer(request, Arc::clone(&shared)).await;
+            if let (Some(log), Some(seen), Ok(reply)) = (log, seen, &reply) {
+                log.end(seen, reply);
+            }
+            reply
+        }
+    });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE.0)

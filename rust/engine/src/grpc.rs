@@ -17,12 +17,14 @@ use nerite_logic::wire::grpc::{
 use prost::Message;
 use smallvec::SmallVec;
 
+use crate::access_log::RequestId;
 use crate::body::{Reading, ReplyBody, Unreadable, read};
-use crate::http::statistics_of;
-use crate::infer;
+use crate::http::{mark, statistics_of};
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
 use crate::server::Shared;
+use crate::trace::{Point, Traced};
+use crate::{infer, settings};
 
 type Reply = Response<ReplyBody>;
 
@@ -49,7 +51,15 @@ impl From<Error> for Status {
 }
 
 /// A framed message: one buffer, and large tensors behind it.
-type Framed = (Bytes, SmallVec<[Bytes; 2]>);
+type Framed = (Bytes, SmallVec<[Bytes; 2]>, After);
+
+/// What outlives the message of an inference.
+#[derive(Default)]
+struct After {
+    traced: Option<Traced>,
+    /// The client's id, for the access log.
+    request_id: Option<RequestId>,
+}
 
 /// Answers one call; never fails, every failure is a status.
 ///
@@ -57,10 +67,14 @@ type Framed = (Bytes, SmallVec<[Bytes; 2]>);
 /// None.
 pub async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Reply, Infallible> {
     Ok(match call(request, &shared).await {
-        Ok((head, tail)) => {
+        Ok((head, tail, after)) => {
             let mut trailers = HeaderMap::with_capacity(1);
             trailers.insert(STATUS.clone(), OK);
-            let mut reply = Response::new(ReplyBody::many(head, tail).with_trailers(trailers));
+            let body = ReplyBody::many(head, tail).with_trailers(trailers);
+            let mut reply = Response::new(body.with_trace(after.traced));
+            if let Some(id) = after.request_id {
+                reply.extensions_mut().insert(id);
+            }
             reply.headers_mut().insert(CONTENT_TYPE, GRPC);
             reply
         }
@@ -119,17 +133,25 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
             message: format!("unknown method {}", head.uri.path()),
         });
     };
+    let began = shared.tracer.clock();
     let message = read_message(body, shared).await?;
     match rpc {
-        Rpc::ModelInfer => model_infer(message, shared).await.map_err(Status::from),
+        Rpc::ModelInfer => model_infer(message, &head.headers, began, shared)
+            .await
+            .map_err(Status::from),
         _ => cold(rpc, message, shared)
             .await
             .map_err(Status::from)
-            .map(|head| (head, SmallVec::new())),
+            .map(|head| (head, SmallVec::new(), After::default())),
     }
 }
 
-async fn model_infer(message: Bytes, shared: &Arc<Shared>) -> Result<Framed, Error> {
+async fn model_infer(
+    message: Bytes,
+    headers: &HeaderMap,
+    began: Option<Instant>,
+    shared: &Arc<Shared>,
+) -> Result<Framed, Error> {
     let received = Instant::now();
     let envelope = InferEnvelope::decode(message)?;
     let number = parse_version(envelope.model_version())?;
@@ -139,18 +161,26 @@ async fn model_infer(message: Bytes, shared: &Arc<Shared>) -> Result<Framed, Err
             "ModelInfer RPC doesn't support models with decoupled transaction policy",
         ));
     }
+    let traced = shared.tracer.sample(&version, headers, true);
+    if let (Some(traced), Some(began)) = (&traced, began) {
+        traced.trace().mark_at(Point::ReceiveStart, began);
+        traced.trace().mark_at(Point::ReceiveEnd, received);
+    }
     let parsed = envelope.into_request(&version.spec);
     let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
-    let response = infer::infer(&version, request, received).await?;
+    let response = infer::infer(&version, request, received, traced.as_ref()).await?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
-    encode_infer(
+    let (head, tail) = encode_infer(
         &version.spec,
         &version.number_text,
         &asked,
         &response,
         &labels,
-    )
+    )?;
+    mark(traced.as_ref(), Point::ResponseComplete);
+    let request_id = shared.access_log.as_ref().map(|_| RequestId(asked.id));
+    Ok((head, tail, After { traced, request_id }))
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
@@ -207,6 +237,14 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
         Rpc::RepositoryIndex => {
             drop(table);
             return repository_index(message, shared).await;
+        }
+        Rpc::LogSettings => {
+            drop(table);
+            return settings::log_settings(decode(message)?, shared).await;
+        }
+        Rpc::TraceSetting => {
+            drop(table);
+            return settings::trace_setting(decode(message)?, shared).await;
         }
         Rpc::ModelInfer => return Err(Error::internal("inference is answered elsewhere")),
     })

@@ -15,13 +15,15 @@ use nerite_logic::Error;
 use nerite_logic::wire::v2;
 use serde::Serialize;
 
+use crate::access_log::RequestId;
 use crate::body::{Reading, ReplyBody, Unreadable, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::routes::{Route, Target};
 use crate::server::Shared;
+use crate::trace::{Point, Traced};
 use crate::version::Version;
-use crate::{infer, metrics};
+use crate::{infer, metrics, settings};
 
 type Reply = Response<ReplyBody>;
 
@@ -96,7 +98,7 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
     let Some(route) = Route::of(head.uri.path()) else {
         return Err(Failure::Status(StatusCode::NOT_FOUND, "Not Found".into()));
     };
-    if head.method.as_str() != route.method() {
+    if !route.answers_to(head.method.as_str()) {
         return Err(Failure::Status(
             StatusCode::METHOD_NOT_ALLOWED,
             "Method Not Allowed".into(),
@@ -133,6 +135,18 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
             ))
         }
         Route::ModelStatistics(target) => model_statistics(target, shared),
+        Route::LogSettings | Route::TraceSettings(_) => {
+            let (verb, model) = match route {
+                Route::TraceSettings(target) => ("trace_settings", target.map(|t| t.name)),
+                _ => ("log_settings", None),
+            };
+            let body = match head.method == hyper::Method::POST {
+                true => Some(read_body(body, None, shared).await?),
+                false => None,
+            };
+            let answer = settings::ask(verb, model, body, shared).await?;
+            Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
+        }
         Route::RepositoryIndex => {
             let payload = read_body(body, None, shared).await?;
             let answer = shared.control.ask("repository_index", payload).await?;
@@ -160,8 +174,11 @@ async fn model_infer(
     {
         return Err(Failure::Encoding);
     }
+    let traced = shared.tracer.sample(&version, headers, false);
+    mark(traced.as_ref(), Point::ReceiveStart);
     let declared = headers.get(&HEADER_LENGTH);
     let body = read_body(body, declared.and_then(number), shared).await?;
+    mark(traced.as_ref(), Point::ReceiveEnd);
     let received = Instant::now();
     let parsed = declared
         .map(|text| v2::parse_header_length(text.as_bytes(), body.len()))
@@ -171,7 +188,7 @@ async fn model_infer(
     drop(body);
     let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
-    let response = infer::infer(&version, request, received).await?;
+    let response = infer::infer(&version, request, received, traced.as_ref()).await?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
     let answer = v2::encode_response(
         &version.spec,
@@ -180,11 +197,23 @@ async fn model_infer(
         &response,
         &labels,
     )?;
-    Ok(infer_reply(answer))
+    mark(traced.as_ref(), Point::ResponseComplete);
+    let mut reply = infer_reply(answer, traced);
+    if shared.access_log.is_some() {
+        reply.extensions_mut().insert(RequestId(asked.id));
+    }
+    Ok(reply)
 }
 
-fn infer_reply(answer: v2::Answer) -> Reply {
-    let body = ReplyBody::many(answer.head, answer.tail);
+/// A request that is traced passes a point.
+pub fn mark(traced: Option<&Traced>, point: Point) {
+    if let Some(traced) = traced {
+        traced.trace().mark(point);
+    }
+}
+
+fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {
+    let body = ReplyBody::many(answer.head, answer.tail).with_trace(traced);
     let Some(length) = answer.header_length else {
         return with_type(StatusCode::OK, JSON, body);
     };

@@ -14,6 +14,7 @@ use crate::gather::{Gathered, gather};
 use crate::lane::{Done, Outcome, Pending};
 use crate::latencies::{Buckets, Lasted, Latencies, Open, Summaries};
 use crate::statistics::{Failure, Phases};
+use crate::trace::{Point, Trace};
 use crate::version::Version;
 
 /// A batch on its way through an instance.
@@ -70,6 +71,13 @@ impl Work {
         true
     }
 
+    fn mark(&self, trace: &Trace, now: Instant) {
+        trace.mark_at(Point::ComputeStart, self.dispatched);
+        trace.mark_at(Point::ComputeInputEnd, self.gathered);
+        trace.mark_at(Point::ComputeOutputStart, self.executed);
+        trace.mark_at(Point::ComputeEnd, now);
+    }
+
     /// Notes that the backend has returned.
     pub fn mark_executed(&mut self) {
         self.executed = Instant::now();
@@ -101,6 +109,9 @@ impl Work {
             let lasted = now.saturating_duration_since(ticket.payload.received);
             statistics.queue_latency.observe(waited);
             statistics.request_latency.observe(lasted);
+            if let Some(trace) = &ticket.payload.trace {
+                self.mark(trace, now);
+            }
             if outcome.is_ok() {
                 totals.add(ticket.rows, waited, lasted);
                 kept.add(waited, lasted, phases);

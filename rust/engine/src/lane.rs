@@ -27,6 +27,7 @@ use nerite_logic::message::{InferRequest, InferResponse};
 use nerite_logic::schedulers::{BatchKey, Ticket};
 use parking_lot::Mutex;
 
+use crate::trace::{Point, Trace};
 use crate::version::Version;
 
 /// Requests that one I/O thread may have in flight; one more is refused.
@@ -53,6 +54,8 @@ pub struct Pending {
     pub received: Instant,
     /// Who waits for it.
     pub reply_to: ReplyTo,
+    /// Its trace, if it is sampled.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// What a waiting request gets.
@@ -197,7 +200,11 @@ pub fn submit(
     rows: u32,
     key: BatchKey,
     received: Instant,
+    trace: Option<Arc<Trace>>,
 ) -> Result<Reply, Error> {
+    if let Some(trace) = &trace {
+        trace.mark(Point::QueueStart);
+    }
     let (reply, full) = LOCAL.with_borrow_mut(|local| {
         let local = local
             .as_mut()
@@ -211,6 +218,7 @@ pub fn submit(
             rows,
             received,
             reply_to,
+            trace,
         });
         let ticket = Ticket {
             rows,

@@ -9,6 +9,7 @@
 //!
 //! What is decided (which requests run together, which error a request earns) lives in `nerite_logic`.
 
+pub mod access_log;
 pub mod buffers;
 pub mod control;
 pub mod custom_metrics;
@@ -24,6 +25,7 @@ pub mod server;
 pub mod statistics;
 pub mod table;
 pub mod timekeeper;
+pub mod trace;
 pub mod version;
 
 mod body;
@@ -31,6 +33,7 @@ pub mod connection;
 mod infer;
 pub mod metadata;
 pub mod routes;
+mod settings;
 
 pub use options::Options;
 pub use server::Engine;

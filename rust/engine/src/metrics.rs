@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::access_log::AccessLog;
 use crate::custom_metrics;
 use crate::latencies::{Buckets, FIRST_RESPONSE};
 use crate::server::Shared;
@@ -276,6 +277,7 @@ fn server(page: &mut Page, shared: &Shared) {
         page.family(name, help, "gauge");
         page.sample(name, "", "", value);
     }
+    dropped(page, shared);
     let name = "nerite_connections_refused_total";
     page.family(
         name,
@@ -283,6 +285,15 @@ fn server(page: &mut Page, shared: &Shared) {
         "counter",
     );
     page.sample(name, "", "", shared.refused_connections());
+}
+
+fn dropped(page: &mut Page, shared: &Shared) {
+    let name = "nerite_dropped_total";
+    let help = "Traces and access log lines dropped because too many waited to be written";
+    page.family(name, help, "counter");
+    page.sample(name, "what=\"trace\"", "", shared.tracer.dropped());
+    let lines = shared.access_log.as_ref().map_or(0, AccessLog::dropped);
+    page.sample(name, "what=\"access_log\"", "", lines);
 }
 
 /// The labels of a version's samples, without braces; Triton's tags carry an underscore in front.

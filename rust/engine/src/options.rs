@@ -32,6 +32,10 @@ pub struct Options {
     pub header_timeout_secs: f64,
     /// Keep latency histograms besides Triton's sums.
     pub latency_histograms: bool,
+    /// A file that gets a line for each answered request; `-` is standard error, empty is none.
+    pub access_log: String,
+    /// Write those lines as JSON.
+    pub access_log_json: bool,
     /// Which of Triton's latencies are told.
     pub latencies: LatencyOptions,
 }
@@ -49,6 +53,8 @@ impl Default for Options {
             max_streams: 1_024,
             header_timeout_secs: 30.0,
             latency_histograms: true,
+            access_log: String::new(),
+            access_log_json: false,
             latencies: LatencyOptions::default(),
         }
     }

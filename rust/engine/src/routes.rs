@@ -39,6 +39,8 @@ pub enum Route<'a> {
     ModelStatistics(Option<Target<'a>>),
     ModelInfer(Target<'a>),
     RepositoryIndex,
+    LogSettings,
+    TraceSettings(Option<Target<'a>>),
 }
 
 /// The group of endpoints that a restriction names.
@@ -51,6 +53,8 @@ pub enum Category {
     ModelConfig,
     ModelRepository,
     Statistics,
+    Trace,
+    Logging,
 }
 
 impl<'a> Route<'a> {
@@ -67,6 +71,8 @@ impl<'a> Route<'a> {
             "health/ready" => Some(Self::ServerReady),
             "models/stats" => Some(Self::ModelStatistics(None)),
             "repository/index" => Some(Self::RepositoryIndex),
+            "logging" => Some(Self::LogSettings),
+            "trace/setting" => Some(Self::TraceSettings(None)),
             _ => match rest.split_once('/')? {
                 ("models", model) => Self::of_model(model),
                 // The name of a repository is ignored, as Triton does.
@@ -87,10 +93,14 @@ impl<'a> Route<'a> {
             version = Some(segments.next().filter(|digits| is_digits(digits))?);
             verb = segments.next();
         }
+        let target = Target { name, version };
+        if (verb, version) == (Some("trace"), None) {
+            let rest = (segments.next(), segments.next());
+            return (rest == (Some("setting"), None)).then_some(Self::TraceSettings(Some(target)));
+        }
         if segments.next().is_some() {
             return None;
         }
-        let target = Target { name, version };
         match verb {
             None => Some(Self::ModelMetadata(target)),
             Some("infer") => Some(Self::ModelInfer(target)),
@@ -101,7 +111,14 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The only method it answers to.
+    /// Whether it answers to a method.
+    #[must_use]
+    pub fn answers_to(&self, method: &str) -> bool {
+        let is_setting = matches!(self, Self::LogSettings | Self::TraceSettings(_));
+        method == self.method() || (is_setting && method == "POST")
+    }
+
+    /// The method it answers to; settings, which are read with it, are set with POST.
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
@@ -120,6 +137,8 @@ impl<'a> Route<'a> {
             Self::ModelStatistics(_) => Category::Statistics,
             Self::ModelInfer(_) => Category::Inference,
             Self::RepositoryIndex => Category::ModelRepository,
+            Self::TraceSettings(_) => Category::Trace,
+            Self::LogSettings => Category::Logging,
         }
     }
 }
@@ -146,6 +165,8 @@ pub enum Rpc {
     ModelInfer,
     RepositoryIndex,
     HealthCheck,
+    LogSettings,
+    TraceSetting,
 }
 
 impl Rpc {
@@ -163,6 +184,8 @@ impl Rpc {
                 "ModelConfig" => Some(Self::ModelConfig),
                 "ModelStatistics" => Some(Self::ModelStatistics),
                 "RepositoryIndex" => Some(Self::RepositoryIndex),
+                "LogSettings" => Some(Self::LogSettings),
+                "TraceSetting" => Some(Self::TraceSetting),
                 _ => None,
             };
         }
@@ -181,6 +204,8 @@ impl Rpc {
             Self::ModelStatistics => Category::Statistics,
             Self::ModelInfer => Category::Inference,
             Self::RepositoryIndex => Category::ModelRepository,
+            Self::TraceSetting => Category::Trace,
+            Self::LogSettings => Category::Logging,
         }
     }
 }
@@ -238,6 +263,16 @@ mod tests {
             ),
             ("/v2/models/m/infer/more", None),
             ("/v2/repository/index", Some(Route::RepositoryIndex)),
+            ("/v2/logging", Some(Route::LogSettings)),
+            ("/v2/logging/", None),
+            ("/v2/trace/setting", Some(Route::TraceSettings(None))),
+            (
+                "/v2/models/m/trace/setting",
+                Some(Route::TraceSettings(Some(target("m", None)))),
+            ),
+            ("/v2/models/m/versions/1/trace/setting", None),
+            ("/v2/models/m/trace", None),
+            ("/v2/models/m/trace/setting/more", None),
             ("/v2/repository/r/index", Some(Route::RepositoryIndex)),
             ("/v2/repository//index", None),
             ("/v1/models/m", None),

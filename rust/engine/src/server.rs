@@ -16,6 +16,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::access_log::AccessLog;
 use crate::connection::{self, Protocol};
 use crate::control::Control;
 use crate::lane::{self, Lanes};
@@ -24,6 +25,7 @@ use crate::options::Options;
 use crate::statistics::Statistics;
 use crate::table::{Entry, Table};
 use crate::timekeeper::Timekeeper;
+use crate::trace::Tracer;
 use crate::version::{Labels, Version};
 
 /// Connections that may wait to be accepted, as Triton's.
@@ -38,6 +40,10 @@ pub struct Shared {
     pub control: Control,
     /// The lanes between I/O threads and instances.
     pub lanes: Arc<Lanes>,
+    /// Decides which requests are traced.
+    pub tracer: Arc<Tracer>,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
     /// Calls of Python by instances, counted by the binding.
     pub gil_acquisitions: AtomicU64,
     /// Inputs that reached a backend without a copy.
@@ -143,8 +149,14 @@ impl Engine {
     pub fn start(options: Options) -> Result<Self, Error> {
         let count = options.thread_count();
         let lanes = Arc::new(Lanes::new(count));
+        let access_log = match options.access_log.as_str() {
+            "" => None,
+            path => Some(AccessLog::open(path, options.access_log_json)?),
+        };
         let shared = Arc::new(Shared {
             options,
+            tracer: Arc::default(),
+            access_log,
             control: Control::default(),
             lanes,
             gil_acquisitions: AtomicU64::new(0),
@@ -292,6 +304,10 @@ impl Engine {
             }
         }
         self.shared.table.store(Arc::default());
+        self.shared.tracer.stop();
+        if let Some(log) = &self.shared.access_log {
+            log.stop();
+        }
     }
 }
 

@@ -19,6 +19,7 @@ HTTP = "HTTP"
 GRPC = "gRPC"
 METRICS = "Metrics"
 LOGGING = "Logging"
+TRACING = "Tracing"
 SERVER = "Server"
 BACKENDS = "Backends"
 ACCEPTED = "Accepted, with a warning that says what replaces it"
@@ -60,9 +61,6 @@ def _refused(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
 
 _LARGEST_PORT = 65535
 _LATER = "not offered yet"
-_TRACE = (
-    "tracing is not offered yet; the statistics and metrics endpoints tell queue and compute times"
-)
 _SAGEMAKER = (
     "the SageMaker endpoint is not offered; put the v2 HTTP port behind the container's proxy"
 )
@@ -263,13 +261,29 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--log-format",
         "text",
-        "default or ISO8601.",
+        "default, ISO8601 or json.",
         LOGGING,
         default="default",
         option="log_format",
-        choices=("default", "ISO8601"),
+        choices=("default", "ISO8601", "json"),
     ),
     Flag("--log-file", "text", "Write the log to this file.", LOGGING, option="log_file"),
+    Flag(
+        "--access-log",
+        "text",
+        "Write a line for each answered request to this file; - is standard error.",
+        LOGGING,
+        option="access_log",
+    ),
+    # Traces.
+    Flag(
+        "--trace-config",
+        "list",
+        "rate=N, level=TIMESTAMPS|TENSORS|OFF, count=N, mode=triton|opentelemetry; triton,file=F, "
+        "triton,log-frequency=N; opentelemetry,url=U, opentelemetry,resource=K=V.",
+        TRACING,
+        option="trace_config",
+    ),
     # Server.
     Flag(
         "--id",
@@ -405,7 +419,6 @@ FLAGS: tuple[Flag, ...] = (
     _refused("--vertex-ai-port", "int", _VERTEX),
     _refused("--vertex-ai-thread-count", "int", _VERTEX),
     _refused("--vertex-ai-default-model", "text", _VERTEX),
-    _refused("--trace-config", "list", _TRACE),
     _refused("--cache-config", "list", f"a response cache is {_LATER}"),
     _refused("--rate-limit", "text", f"the rate limiter is {_LATER}", "off"),
     _refused("--rate-limit-resource", "list", f"the rate limiter is {_LATER}"),
@@ -421,11 +434,44 @@ FLAGS: tuple[Flag, ...] = (
         option="strict_model_config",
     ),
     _refused("--response-cache-byte-size", "int", f"a response cache is {_LATER}", "0"),
-    _refused("--trace-file", "text", _TRACE),
-    _refused("--trace-level", "list", _TRACE, "OFF"),
-    _refused("--trace-rate", "int", _TRACE),
-    _refused("--trace-count", "int", _TRACE),
-    _refused("--trace-log-frequency", "int", _TRACE),
+    Flag(
+        "--trace-file",
+        "text",
+        "The older word for --trace-config=triton,file=F.",
+        TRACING,
+        option="trace_file",
+    ),
+    Flag(
+        "--trace-level",
+        "list",
+        "The older word for --trace-config=level=L.",
+        TRACING,
+        option="trace_level",
+    ),
+    Flag(
+        "--trace-rate",
+        "int",
+        "The older word for --trace-config=rate=N.",
+        TRACING,
+        option="trace_rate",
+        minimum=0,
+    ),
+    Flag(
+        "--trace-count",
+        "int",
+        "The older word for --trace-config=count=N.",
+        TRACING,
+        option="trace_count",
+        minimum=-1,
+    ),
+    Flag(
+        "--trace-log-frequency",
+        "int",
+        "The older word for --trace-config=triton,log-frequency=N.",
+        TRACING,
+        option="trace_log_frequency",
+        minimum=0,
+    ),
 )
 
 BY_NAME = {flag.name: flag for flag in FLAGS}

@@ -19,6 +19,7 @@ from nerite.cli import screen
 from nerite.cli.client import Client
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
+from nerite.cli.trace_config import older_words, trace_options
 from nerite.errors import InvalidArgument, NeriteError
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
         )
     values["backend_config"] = backend_settings(values.pop("backend_config", ()))
     values |= metrics_settings(values.pop("metrics_config", ()))
+    words = [*older_words(values), *values.pop("trace_config", ())]
+    if words:
+        values["tracing"] = trace_options(words)
     if values.pop("strict_model_config", False):
         values["disable_auto_complete"] = True
     return ServerOptions(repositories=repositories, **values)

@@ -18,30 +18,35 @@ from typing import TYPE_CHECKING
 from nerite.server import environment
 
 if TYPE_CHECKING:
-    from nerite.server.options import ServerOptions
+    from nerite.server.log_settings import LogSettings, LogState
 
 _LETTERS = {logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "F"}
 ROOT = "nerite"
 
 
 @contextmanager
-def log_of(options: ServerOptions) -> Iterator[None]:
-    """Writes the log as the options say for as long as the block lasts."""
+def log_of(settings: LogSettings) -> Iterator[None]:
+    """Writes the log as the settings say, and go on to say, for as long as the block lasts."""
     logger = logging.getLogger(ROOT)
+    file = settings.state.log_file
     handler = (
-        logging.FileHandler(options.log_file, encoding="utf-8")
-        if options.log_file
-        else logging.StreamHandler(sys.stderr)
+        logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
     )
-    handler.setFormatter(formatter(options.log_format))
-    handler.addFilter(_Levels(options))
     before = logger.level, logger.propagate
-    logger.setLevel(logging.DEBUG if options.log_verbose else logging.INFO)
+
+    def apply(state: LogState) -> None:
+        handler.setFormatter(formatter(state.log_format))
+        logger.setLevel(logging.DEBUG if state.log_verbose_level else logging.INFO)
+
+    apply(settings.state)
+    handler.addFilter(_Levels(settings))
     logger.propagate = False
     logger.addHandler(handler)
+    settings.changed = apply
     try:
         yield
     finally:
+        settings.changed = lambda state: None
         logger.removeHandler(handler)
         handler.close()
         logger.setLevel(before[0])
@@ -77,7 +82,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
+    """One JSON object per line, with `request_id` and `trace_id` where a line carries them."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -90,6 +95,9 @@ class JsonFormatter(logging.Formatter):
             "line": record.lineno,
             "message": record.getMessage(),
         }
+        for name in ("request_id", "trace_id"):
+            if known := getattr(record, name, ""):
+                line[name] = known
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -98,14 +106,16 @@ class JsonFormatter(logging.Formatter):
 class _Levels(logging.Filter):
     """Lets through the levels that are switched on, each by itself as Triton has it."""
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, settings: LogSettings) -> None:
         super().__init__()
-        self._on = {
-            logging.DEBUG: options.log_verbose > 0,
-            logging.INFO: options.log_info,
-            logging.WARNING: options.log_warning,
-            logging.ERROR: options.log_error,
-        }
+        self._settings = settings
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return self._on.get(record.levelno, True)
+        state = self._settings.state
+        on = {
+            logging.DEBUG: state.log_verbose_level > 0,
+            logging.INFO: state.log_info,
+            logging.WARNING: state.log_warning,
+            logging.ERROR: state.log_error,
+        }
+        return on.get(record.levelno, True)

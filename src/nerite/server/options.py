@@ -15,6 +15,7 @@ from pathlib import Path
 from nerite.config.settings import Settings
 from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
+from nerite.server.trace_options import TraceOptions
 
 LOG_FORMATS = ("default", "ISO8601", "json")
 SUMMARY_QUANTILES = ((0.5, 0.05), (0.9, 0.01), (0.95, 0.001), (0.99, 0.001), (0.999, 0.001))
@@ -84,6 +85,12 @@ class ServerOptions:
     """`default` (Triton's), `ISO8601` or `json`."""
     log_file: str = ""
     """Write here instead of standard error."""
+    access_log: str = ""
+    """A file that gets a line for each answered request; `-` is standard error, empty is none."""
+
+    # Traces.
+    tracing: TraceOptions = field(default_factory=TraceOptions)
+    """Which requests are traced at the start, and where their traces go."""
 
     # The process.
     server_id: str = "nerite"

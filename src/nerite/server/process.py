@@ -50,7 +50,7 @@ def serve_forever(server: Server) -> int:
     still be at work: leave with `os._exit`.
     """
     events: _Events = queue.SimpleQueue()
-    with log_of(server.options), _signals_to(events):
+    with log_of(server.log_settings), _signals_to(events):
         server.start()
         if server.options.exit_on_error:
             _in_background(lambda: _report_failure(server, events))

@@ -20,7 +20,10 @@ from nerite.models.states import State, StateTable
 from nerite.server import environment
 from nerite.server.control import serve_calls, verbs
 from nerite.server.host_metrics import HostMetrics
+from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
+from nerite.server.trace_loop import TraceLoop
+from nerite.server.trace_settings import TraceSettings
 from nerite.stores.local import LocalStore
 from nerite.tensors import shape_text
 
@@ -38,6 +41,8 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
 
 
@@ -53,6 +58,9 @@ class Server:
     ) -> None:
         """`observer` is told what happens to each model, on the thread that loads it."""
         self.options = options if options is not None else ServerOptions()
+        self.log_settings = LogSettings(self.options)
+        self.trace_settings = TraceSettings(self.options.tracing, self._knows)
+        self._traces: TraceLoop | None = None
         self._observer = observer
         self._states = StateTable(self._update_ready)
         self._engine: Engine | None = None
@@ -124,6 +132,8 @@ class Server:
             self._host.stop()
         if self._control is not None:
             self._control.join(left())
+        if self._traces is not None:
+            self._traces.stop(left())
         if self._repository is not None:
             self._repository.close()
         return drained and unloaded
@@ -196,6 +206,8 @@ class Server:
         self._repository = Repository([LocalStore(Path(p)) for p in self.options.repositories])
         engine = self._open_engine()
         try:
+            self._traces = TraceLoop(engine, self.trace_settings)
+            self._traces.apply()
             self._listen(engine)
             found = self._repository.scan()
         except BaseException:
@@ -207,7 +219,12 @@ class Server:
             self._host.start()
         options = self.options.load_options(environment.usable_cores())
         self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
-        self._control = serve_calls(engine, verbs(self._states))
+        answers = {
+            **verbs(self._states),
+            "log_settings": self.log_settings.answer,
+            "trace_settings": self.trace_settings.answer,
+        }
+        self._control = serve_calls(engine, answers)
         self._lifecycle.load_all(found)
 
     def _open_engine(self) -> Engine:
@@ -225,6 +242,8 @@ class Server:
             "max_streams": options.max_streams,
             "header_timeout_secs": float(options.header_timeout_secs),
             "latency_histograms": options.latency_histograms,
+            "access_log": options.access_log,
+            "access_log_json": options.log_format == "json",
             "latencies": {
                 "counters": options.counter_latencies,
                 "first_response": options.first_response_histogram,
@@ -253,6 +272,9 @@ class Server:
         _log_event(event)
         if self._observer is not None:
             self._observer(event)
+
+    def _knows(self, model: str) -> bool:
+        return any(entry.name == model for entry in self._states.index())
 
     def _update_ready(self) -> None:
         with self._ready_lock:

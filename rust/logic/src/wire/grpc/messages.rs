@@ -2,6 +2,8 @@
 //! The messages of everything but inference (`spec/triton.md` 2.1, 2.2, 7.2), under their own names.
 #![allow(missing_docs)] // Names and numbers are those of the service's definition.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -184,6 +186,56 @@ pub struct ModelIndex {
 pub struct RepositoryIndexResponse {
     #[prost(message, repeated, tag = "1")]
     pub models: Vec<ModelIndex>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TraceSettingValue {
+    #[prost(string, repeated, tag = "1")]
+    pub value: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TraceSettingRequest {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub settings: BTreeMap<String, TraceSettingValue>,
+    #[prost(string, tag = "2")]
+    pub model_name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TraceSettingResponse {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub settings: BTreeMap<String, TraceSettingValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SettingValue {
+    #[prost(oneof = "setting_value::Parameter", tags = "1, 2, 3")]
+    pub parameter: Option<setting_value::Parameter>,
+}
+
+pub mod setting_value {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Parameter {
+        #[prost(bool, tag = "1")]
+        Bool(bool),
+        #[prost(uint32, tag = "2")]
+        Uint32(u32),
+        #[prost(string, tag = "3")]
+        String(String),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct LogSettingsRequest {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub settings: BTreeMap<String, SettingValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct LogSettingsResponse {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub settings: BTreeMap<String, SettingValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write traces to files in Triton's format: one JSON array of entries (`spec` 7.3).
+
+Triton writes at a clean end only and loses everything at any other. Here a file is a whole JSON
+array after each batch, so that whoever reads it, and whenever the server ends, has what was traced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from nerite.server.trace_options import Trace, TraceRule
+from nerite.tensors import deserialize_bytes, dtype_of
+
+_END = b"\n]\n"
+
+
+class TraceFile:
+    """The traces of a server: `{file}`, and `{file}.{index}` for each part that is full."""
+
+    def __init__(self, file: str) -> None:
+        self._path = Path(file)
+        self._index = 0
+        self._parts: dict[str, _Part] = {}
+        self._taken: dict[str, tuple[TraceRule, int]] = {}
+
+    def write(self, traces: Sequence[Trace], rules: Mapping[str, TraceRule]) -> None:
+        """Adds traces; a part is full after `log_frequency`, or with the last of a count."""
+        for trace in traces:
+            name = trace["rule"]
+            rule = rules.get(name, rules[""])
+            part = self._part(name if rule.log_frequency else "")
+            part.add(trace)
+            known, taken = self._taken.get(name, (rule, 0))
+            taken = taken + 1 if known == rule else 1
+            self._taken[name] = (rule, taken)
+            if 0 < rule.log_frequency <= part.traces or taken == rule.count:
+                self._close(part)
+        for part in self._parts.values():
+            part.flush()
+
+    def close(self) -> None:
+        """Ends what is open."""
+        for part in list(self._parts.values()):
+            part.close()
+        self._parts.clear()
+
+    def _part(self, name: str) -> _Part:
+        """The part that traces of a rule go to; those without a frequency share the plain file."""
+        if name not in self._parts:
+            path = self._path if not name else self._indexed()
+            self._parts[name] = _Part(path, indexed=bool(name))
+        return self._parts[name]
+
+    def _close(self, part: _Part) -> None:
+        part.close()
+        if not part.indexed:
+            part.path.replace(self._indexed())
+        self._parts = {name: other for name, other in self._parts.items() if other is not part}
+
+    def _indexed(self) -> Path:
+        path = self._path.with_name(f"{self._path.name}.{self._index}")
+        self._index += 1
+        return path
+
+
+class _Part:
+    """One file; a JSON array whenever nobody is writing to it."""
+
+    def __init__(self, path: Path, *, indexed: bool) -> None:
+        self.path = path
+        self.indexed = indexed
+        self.traces = 0
+        self._file: IO[bytes] = path.open("wb")
+        self._pending: list[str] = []
+        self._end = 0
+
+    def add(self, trace: Trace) -> None:
+        self.traces += 1
+        self._pending += [json.dumps(entry, separators=(",", ":")) for entry in entries_of(trace)]
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        text = (",\n" if self._end else "[\n") + ",\n".join(self._pending)
+        self._pending.clear()
+        data = text.encode()
+        # The new entries lie over the old end in one write.
+        self._file.seek(self._end)
+        self._file.write(data + _END)
+        self._file.flush()
+        self._end += len(data)
+
+    def close(self) -> None:
+        self.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def entries_of(trace: Trace) -> Iterator[dict[str, Any]]:
+    """The entries of one trace: what was asked, when it passed where, and what it carried."""
+    head = {
+        "id": trace["id"],
+        "model_name": trace["model_name"],
+        "model_version": trace["model_version"],
+    }
+    if trace["request_id"]:
+        head["request_id"] = trace["request_id"]
+    yield head
+    if trace["points"]:
+        points = [{"name": name, "ns": ns} for name, ns in trace["points"]]
+        yield {"id": trace["id"], "timestamps": points}
+    for activity, key in (("TENSOR_QUEUE_INPUT", "inputs"), ("TENSOR_BACKEND_OUTPUT", "outputs")):
+        for name, datatype, shape, data in trace[key]:
+            tensor = {
+                "name": name,
+                "data": _text(datatype, data),
+                "shape": ",".join(map(str, shape)),
+                "dtype": datatype,
+            }
+            yield {"id": trace["id"], "activity": activity, "tensor": tensor}
+
+
+def _text(datatype: str, data: bytes) -> str:
+    """Elements separated by commas; strings in quotes."""
+    if datatype == "BYTES":
+        words = deserialize_bytes(data)
+        return ",".join(json.dumps(bytes(word).decode(errors="replace")) for word in words)
+    if datatype == "BF16":
+        bits = np.frombuffer(data, np.uint16).astype(np.uint32) << 16
+        return ",".join(map(str, bits.view(np.float32).tolist()))
+    items = np.frombuffer(data, dtype_of(datatype)).tolist()
+    return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
