@@ -113,8 +113,9 @@ def test_every_family_that_triton_has_on_a_cpu_is_there_with_its_type_and_text(
 def test_summaries_and_the_first_response_count_what_succeeded(server: Server) -> None:
     before = samples(page_of(server))
     infer(server, "tagged", "INPUT0", [2, 1], [1, 2])
-    with pytest.raises(HTTPError):
+    with pytest.raises(HTTPError) as caught:
         infer(server, "tagged", "INPUT0", [9, 1], [1] * 9)
+    caught.value.close()
     after = samples(page_of(server))
     labels = 'model="tagged",version="1",_team="x"'
     for name in ("request", "queue", "compute_input", "compute_infer", "compute_output"):

@@ -112,6 +112,7 @@ def test_both_protocols_set_the_same_log(repository: Path) -> None:
         with pytest.raises(HTTPError) as caught:
             urlopen(Request(url, b""))
         assert caught.value.code == 400
+        caught.value.close()
 
 
 def test_the_access_log_has_a_line_for_each_answer(repository: Path, tmp_path: Path) -> None:
@@ -119,8 +120,9 @@ def test_the_access_log_has_a_line_for_each_answer(repository: Path, tmp_path: P
     with serve(repository, access_log=str(file)) as server:
         trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
         urlopen(Request(f"{server.http_url}/v2/models/m/infer", BODY, trace)).read()
-        with pytest.raises(HTTPError):
+        with pytest.raises(HTTPError) as caught:
             urlopen(f"{server.http_url}/v2/models/none")
+        caught.value.close()
         client = grpcclient.InferenceServerClient(server.grpc_url)
         with pytest.raises(InferenceServerException):
             client.get_model_metadata("none")

@@ -1,4 +1,4 @@
-"""Traces of a real server: files in Triton's format, settings over the wire, spans at a collector."""
+"""Traces of a real server: files in Triton's format, settings on the wire, spans at a collector."""
 
 from __future__ import annotations
 
