@@ -102,7 +102,8 @@ class Engine:
 
         Args:
             settings: JSON: `rules` (model name, or empty for all others -> `rate`, `count`,
-                `timestamps`, `tensors`) and `propagated` (trace whatever has a trace context).
+                `timestamps`, `tensors`, `log_frequency`) and `propagated` (trace whatever has a
+                trace context).
             clock_ns: `time.monotonic_ns()` now: the clock of all points of traces.
         """
 
@@ -112,7 +113,8 @@ class Engine:
     def next_traces(self, timeout_secs: float) -> list[dict[str, Any]] | None:
         """Waits, without the GIL, for finished traces; None once the engine stopped and has none.
 
-        A trace has `id`, `rule` (the name of the rule that took it), `protocol`, `model_name`,
+        A trace has `id`, `rule` (the number of the rule that took it), `count` and `log_frequency`
+        of that rule, `protocol`, `model_name`,
         `model_version`, `request_id`, `error`, `traceparent`, `tracestate`, `points` (list of name
         and nanoseconds), `inputs` and `outputs` (lists of name, datatype, shape, bytes).
         """

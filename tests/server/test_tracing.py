@@ -121,10 +121,12 @@ def test_settings_of_a_model_lie_over_those_of_all_and_count_down(
     assert not file.exists()
 
 
-def trace(number: int, rule: str = "") -> dict[str, Any]:
+def trace(number: int, rule: int = 0, frequency: int = 0) -> dict[str, Any]:
     return {
         "id": number,
         "rule": rule,
+        "count": -1,
+        "log_frequency": frequency,
         "model_name": "m",
         "model_version": 1,
         "request_id": "",
@@ -136,11 +138,10 @@ def trace(number: int, rule: str = "") -> dict[str, Any]:
 
 def test_a_file_is_whole_after_every_batch_and_full_after_the_frequency(tmp_path: Path) -> None:
     file = TraceFile(str(tmp_path / "t"))
-    rules = {"": TraceRule(), "often": TraceRule(log_frequency=2)}
     for number in (1, 2):
-        file.write([trace(number)], rules)
+        file.write([trace(number)])
         assert [e["id"] for e in entries(tmp_path / "t") if "model_name" in e][-1] == number
-    file.write([trace(number, "often") for number in (3, 4, 5)], rules)
+    file.write([trace(number, 1, 2) for number in (3, 4, 5)])
     assert {e["id"] for e in entries(tmp_path / "t.0")} == {3, 4}
     assert {e["id"] for e in entries(tmp_path / "t.1")} == {5}
     file.close()

@@ -10,7 +10,9 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 pub fn to_dict<'py>(py: Python<'py>, trace: &Trace) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("id", trace.id)?;
-    dict.set_item("rule", &*trace.rule.model)?;
+    dict.set_item("rule", trace.rule.serial)?;
+    dict.set_item("count", trace.rule.options.count)?;
+    dict.set_item("log_frequency", trace.rule.options.log_frequency)?;
     dict.set_item("protocol", if trace.is_grpc { "grpc" } else { "http" })?;
     dict.set_item("model_name", &*trace.model)?;
     dict.set_item("model_version", trace.version)?;

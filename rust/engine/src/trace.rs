@@ -87,6 +87,8 @@ pub struct RuleOptions {
     pub timestamps: bool,
     /// Whether tensors are kept.
     pub tensors: bool,
+    /// For whoever writes traces to files: handed through with each of them.
+    pub log_frequency: u64,
 }
 
 /// The settings of the control plane.
@@ -102,9 +104,10 @@ pub struct Settings {
 /// A rule at work.
 #[derive(Debug)]
 pub struct Rule {
-    /// The model, or empty for the rule of all that have none of their own.
-    pub model: String,
-    options: RuleOptions,
+    /// Its number; a changed rule is another.
+    pub serial: u64,
+    /// What it says.
+    pub options: RuleOptions,
     seen: AtomicU64,
     left: AtomicI64,
 }
@@ -155,6 +158,7 @@ pub struct Tracer {
     /// The control plane's monotonic clock, in nanoseconds, at `began`.
     origin_ns: AtomicU64,
     next_id: AtomicU64,
+    next_rule: AtomicU64,
     /// Traces that were dropped because too many waited.
     dropped: AtomicU64,
     finished: Mutex<Finished>,
@@ -169,6 +173,7 @@ impl Default for Tracer {
             began: Instant::now(),
             origin_ns: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
+            next_rule: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             finished: Mutex::default(),
             arrived: Condvar::new(),
@@ -194,7 +199,7 @@ impl Tracer {
             let rule = same.map_or_else(
                 || {
                     Arc::new(Rule {
-                        model: model.clone(),
+                        serial: self.next_rule.fetch_add(1, Relaxed),
                         seen: AtomicU64::new(0),
                         left: AtomicI64::new(options.count),
                         options,
@@ -465,7 +470,7 @@ mod tests {
 
     fn rule(rate: u64, count: i64) -> Rule {
         Rule {
-            model: String::new(),
+            serial: 0,
             seen: AtomicU64::new(0),
             left: AtomicI64::new(count),
             options: RuleOptions {
@@ -473,6 +478,7 @@ mod tests {
                 count,
                 timestamps: true,
                 tensors: false,
+                log_frequency: 0,
             },
         }
     }
@@ -512,7 +518,7 @@ mod tests {
         let of = |rate: u32| {
             format!(
                 r#"{{"propagated":false,"rules":{{"":
-                {{"rate":{rate},"count":5,"timestamps":true,"tensors":false}}}}}}"#
+                {{"rate":{rate},"count":5,"timestamps":true,"tensors":false,"log_frequency":0}}}}}}"#
             )
         };
         tracer.configure(&of(1), 0).unwrap();

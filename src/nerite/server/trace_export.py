@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nerite.errors import Unsupported
-from nerite.server.trace_options import Trace, TraceOptions, TraceRule
+from nerite.server.trace_options import Trace, TraceOptions
 
 #: Triton's name for a server that was not given one: dashboards know it.
 _SERVICE = "triton-inference-server"
@@ -51,9 +51,8 @@ class TraceExport:
         self._provider.add_span_processor(export.BatchSpanProcessor(exporter, **chosen))
         self._tracer = self._provider.get_tracer("nerite")
 
-    def write(self, traces: Sequence[Trace], rules: Mapping[str, TraceRule]) -> None:
+    def write(self, traces: Sequence[Trace]) -> None:
         """Hands traces on; they are sent in the background."""
-        del rules  # What is sampled was decided before.
         # The points are on the monotonic clock, spans are on the wall's.
         shift = time.time_ns() - time.monotonic_ns()
         for trace in traces:

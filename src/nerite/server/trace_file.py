@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from nerite.server.trace_options import Trace, TraceRule
+from nerite.server.trace_options import Trace
 from nerite.tensors import deserialize_bytes, dtype_of
 
 _END = b"\n]\n"
@@ -27,42 +27,49 @@ class TraceFile:
     def __init__(self, file: str) -> None:
         self._path = Path(file)
         self._index = 0
-        self._parts: dict[str, _Part] = {}
-        self._taken: dict[str, tuple[TraceRule, int]] = {}
+        self._plain: _Part | None = None
+        self._parts: dict[int, _Part] = {}
+        self._taken: dict[int, int] = {}
 
-    def write(self, traces: Sequence[Trace], rules: Mapping[str, TraceRule]) -> None:
+    def write(self, traces: Sequence[Trace]) -> None:
         """Adds traces; a part is full after `log_frequency`, or with the last of a count."""
         for trace in traces:
-            name = trace["rule"]
-            rule = rules.get(name, rules[""])
-            part = self._part(name if rule.log_frequency else "")
+            # The rule comes with the trace: the settings may be others by now.
+            rule, frequency = trace["rule"], trace["log_frequency"]
+            part = self._part(rule if frequency else None)
             part.add(trace)
-            known, taken = self._taken.get(name, (rule, 0))
-            taken = taken + 1 if known == rule else 1
-            self._taken[name] = (rule, taken)
-            if 0 < rule.log_frequency <= part.traces or taken == rule.count:
-                self._close(part)
-        for part in self._parts.values():
+            self._taken[rule] = self._taken.get(rule, 0) + 1
+            if 0 < frequency <= part.traces or self._taken[rule] == trace["count"]:
+                self._finish(part)
+        for part in self._open():
             part.flush()
 
     def close(self) -> None:
         """Ends what is open."""
-        for part in list(self._parts.values()):
+        for part in self._open():
             part.close()
+        self._plain = None
         self._parts.clear()
 
-    def _part(self, name: str) -> _Part:
-        """The part that traces of a rule go to; those without a frequency share the plain file."""
-        if name not in self._parts:
-            path = self._path if not name else self._indexed()
-            self._parts[name] = _Part(path, indexed=bool(name))
-        return self._parts[name]
+    def _open(self) -> list[_Part]:
+        return [*self._parts.values(), *([self._plain] if self._plain is not None else [])]
 
-    def _close(self, part: _Part) -> None:
+    def _part(self, rule: int | None) -> _Part:
+        """The part that traces of a rule go to; those without a frequency share the plain file."""
+        if rule is None:
+            if self._plain is None:
+                self._plain = _Part(self._path)
+            return self._plain
+        if rule not in self._parts:
+            self._parts[rule] = _Part(self._indexed())
+        return self._parts[rule]
+
+    def _finish(self, part: _Part) -> None:
         part.close()
-        if not part.indexed:
+        if part is self._plain:
             part.path.replace(self._indexed())
-        self._parts = {name: other for name, other in self._parts.items() if other is not part}
+            self._plain = None
+        self._parts = {rule: other for rule, other in self._parts.items() if other is not part}
 
     def _indexed(self) -> Path:
         path = self._path.with_name(f"{self._path.name}.{self._index}")
@@ -73,9 +80,8 @@ class TraceFile:
 class _Part:
     """One file; a JSON array whenever nobody is writing to it."""
 
-    def __init__(self, path: Path, *, indexed: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.indexed = indexed
         self.traces = 0
         self._file: IO[bytes] = path.open("wb")
         self._pending: list[str] = []

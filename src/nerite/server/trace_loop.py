@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from nerite.server.trace_file import TraceFile
@@ -33,7 +33,7 @@ class Traces(Protocol):
 class Sink(Protocol):
     """Where traces go; called on one thread."""
 
-    def write(self, traces: Sequence[Trace], rules: Mapping[str, TraceRule]) -> None: ...
+    def write(self, traces: Sequence[Trace]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -71,7 +71,7 @@ class TraceLoop:
     def _loop(self) -> None:
         while (traces := self._engine.next_traces(60.0)) is not None:
             if traces:
-                self._guarded(lambda taken=traces: self._sink.write(taken, self._settings.rules()))
+                self._guarded(lambda taken=traces: self._sink.write(taken))
         self._guarded(self._sink.close)
 
     def _guarded(self, work: Any) -> None:
@@ -87,6 +87,7 @@ def _told(rule: TraceRule) -> dict[str, Any]:
         "count": rule.count,
         "timestamps": "TIMESTAMPS" in rule.levels,
         "tensors": "TENSORS" in rule.levels,
+        "log_frequency": rule.log_frequency,
     }
 
 
