@@ -253,6 +253,50 @@ def test_grpc_that_lies_gets_a_status(server: Server, name: str) -> None:
     alive(server)
 
 
+def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return (
+        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    )
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header field that is spelled out."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+HALF_A_CALL = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + http2_frame(4, 0, 0, b"")
+    + http2_frame(
+        1,
+        4,
+        1,
+        literal(b":method", b"POST")
+        + literal(b":scheme", b"http")
+        + literal(b":path", b"/inference.GRPCInferenceService/ModelInfer")
+        + literal(b":authority", b"x")
+        + literal(b"content-type", b"application/grpc")
+        + literal(b"te", b"trailers"),
+    )
+    + http2_frame(0, 0, 1, b"\0\0\0\1\0" + b"half of it")
+)
+
+
+def test_a_grpc_message_that_never_ends_is_answered_and_let_go(server: Server) -> None:
+    with socket.create_connection(address(server.grpc_url), timeout=10) as raw:
+        raw.sendall(HALF_A_CALL)
+        stream = raw.makefile("rb")
+        ended = False
+        while not ended:
+            head = stream.read(9)
+            assert head, "the connection closed without an answer"
+            length, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
+            number = int.from_bytes(head[5:9], "big")
+            stream.read(length)
+            ended = number == 1 and kind == 1 and flags & 1 == 1  # headers that end the stream
+    alive(server)
+
+
 def test_a_grpc_port_spoken_to_in_http_1_closes(server: Server) -> None:
     with socket.create_connection(address(server.grpc_url), timeout=10) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

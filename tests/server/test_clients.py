@@ -62,6 +62,7 @@ def write_model(folder: Path, text: str, files: dict[str, str] | None = None) ->
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
     write_model(models / "fp32", config("identity", "FP32", "4"))
+    write_model(models / "wide", config("identity", "FP32", "-1"))
     write_model(models / "strings", config("identity", "STRING", "-1", batch=0))
     write_model(models / "doubler", config("python", "FP32", "-1"), {"model.py": MODEL})
     write_model(models / "broken", "backend: 5")
@@ -214,6 +215,23 @@ def test_requests_at_once_share_batches_and_python_is_entered_once_per_batch(
     assert 0 < batches <= 64
     assert after["gil_acquisitions"] - before["gil_acquisitions"] == batches
     assert after["in_flight"] == 0
+
+
+@flavours
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_large_request_alone_reaches_the_backend_without_a_copy(
+    server: Server, module: Any, connect: Any, rows: int
+) -> None:
+    """Over gRPC it was copied once: the message began on a cache line, its tensor did not."""
+    client = connect(server)
+    values = np.random.default_rng(1).random((rows, 100_003), np.float32)
+    before = server.engine.counters()
+    answer = client.infer("wide", [an_input(module, values)])
+    after = server.engine.counters()
+    client.close()
+    assert (answer.as_numpy("Y") == values).all()
+    assert after["borrowed_inputs"] - before["borrowed_inputs"] == 1
+    assert after["gathered_bytes"] == before["gathered_bytes"]
 
 
 LYING = [

@@ -104,10 +104,34 @@ pub enum Unreadable {
 pub struct Reading {
     /// Most bytes it may have.
     pub limit: usize,
-    /// The offset that should lie on a cache line: where the tensors begin.
-    pub align_at: usize,
+    /// What of it should lie on a cache line.
+    pub align: Align,
     /// How long to wait for the next piece.
     pub patience: Duration,
+}
+
+/// What of a body should lie on a cache line, so that tensors can be read in place.
+#[derive(Clone, Copy, Debug)]
+pub enum Align {
+    /// This offset: where the tensors begin.
+    At(usize),
+    /// The end of the gRPC message that it is: raw contents are the last field, so a tensor whose size is
+    /// a multiple of its elements' begins where they may be read.
+    MessageEnd,
+}
+
+impl Align {
+    /// The offset to align, and the length that a gRPC prefix promises.
+    fn read(self, first: &[u8]) -> (usize, Option<u64>) {
+        match (self, first) {
+            (Self::At(offset), _) => (offset, None),
+            (Self::MessageEnd, [_, a, b, c, d, ..]) => {
+                let length = PREFIX + u64::from(u32::from_be_bytes([*a, *b, *c, *d]));
+                (usize::try_from(length).unwrap_or(0), Some(length))
+            }
+            (Self::MessageEnd, _) => (0, None),
+        }
+    }
 }
 
 /// Reads a whole body. One that came with its head is passed on without a copy; a longer one is copied
@@ -127,7 +151,10 @@ pub async fn read(mut body: Incoming, how: Reading) -> Result<Bytes, Unreadable>
     if complete && first.len() <= how.limit {
         return Ok(first);
     }
-    let mut place = Place::new(declared, how);
+    let (align_at, promised) = how.align.read(&first);
+    // A promise costs its maker nothing, so it is believed only so far.
+    let room = declared.or(promised.map(|length| length.min(BELIEVED)));
+    let mut place = Place::new(room, how.limit, align_at);
     place.append(&first)?;
     drop(first);
     while let Some(piece) = next_piece(&mut body, how.patience).await? {
@@ -169,21 +196,25 @@ struct Place {
 
 /// A body of undeclared length starts with this much room.
 const FIRST_ROOM: usize = 64 << 10;
+/// A gRPC message gets at most this much room before its bytes have come.
+const BELIEVED: u64 = 4 << 20;
+/// gRPC's own prefix before each message.
+const PREFIX: u64 = 5;
 
 impl Place {
-    fn new(declared: Option<u64>, how: Reading) -> Self {
-        let shift = (ALIGNMENT - how.align_at % ALIGNMENT) % ALIGNMENT;
-        let room = declared
+    fn new(room: Option<u64>, limit: usize, align_at: usize) -> Self {
+        let shift = (ALIGNMENT - align_at % ALIGNMENT) % ALIGNMENT;
+        let room = room
             .and_then(|length| usize::try_from(length).ok())
             .unwrap_or(FIRST_ROOM);
-        let mut buffer = AlignedBuffer::with_capacity(shift + room.min(how.limit));
+        let mut buffer = AlignedBuffer::with_capacity(shift + room.min(limit));
         if let Some(buffer) = &mut buffer {
             buffer.skip(shift);
         }
         Self {
             buffer,
             shift,
-            limit: how.limit,
+            limit,
             length: 0,
         }
     }
@@ -219,18 +250,10 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn reading(limit: usize, align_at: usize) -> Reading {
-        Reading {
-            limit,
-            align_at,
-            patience: Duration::from_secs(1),
-        }
-    }
-
     #[test]
     fn tensors_of_a_long_body_lie_on_a_cache_line() {
         for align_at in [0, 1, 63, 64, 200] {
-            let mut place = Place::new(Some(300), reading(1000, align_at));
+            let mut place = Place::new(Some(300), 1000, align_at);
             place.append(&[1; 150]).unwrap();
             place.append(&[2; 150]).unwrap();
             let body = place.into_bytes();
@@ -241,8 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_grpc_message_is_what_its_prefix_says() {
+        assert_eq!(
+            Align::MessageEnd.read(&[0, 0, 0, 1, 2, 9]),
+            (263, Some(263))
+        );
+        assert_eq!(Align::MessageEnd.read(&[0, 0, 0]), (0, None));
+        assert_eq!(Align::At(7).read(&[0, 0, 0, 1, 2]), (7, None));
+    }
+
+    #[test]
     fn a_body_that_outgrows_its_room_moves_and_one_that_outgrows_the_limit_ends() {
-        let mut place = Place::new(None, reading(FIRST_ROOM * 4, 10));
+        let mut place = Place::new(None, FIRST_ROOM * 4, 10);
         for _ in 0..4 {
             place.append(&vec![5; FIRST_ROOM]).unwrap();
         }

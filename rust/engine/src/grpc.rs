@@ -18,7 +18,7 @@ use prost::Message;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
-use crate::body::{Reading, ReplyBody, Unreadable, read};
+use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
 use crate::http::{mark, statistics_of};
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
@@ -352,7 +352,7 @@ async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> 
     let patience = shared.options.arrival_timeout();
     let how = Reading {
         limit: limit.saturating_add(PREFIX),
-        align_at: 0,
+        align: Align::MessageEnd,
         patience,
     };
     let mut data = read(body, how).await.map_err(|why| match why {

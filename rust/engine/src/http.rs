@@ -16,7 +16,7 @@ use nerite_logic::wire::v2;
 use serde::Serialize;
 
 use crate::access_log::RequestId;
-use crate::body::{Reading, ReplyBody, Unreadable, read};
+use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::routes::{Route, Target};
@@ -296,7 +296,7 @@ async fn read_body(
     let patience = shared.options.arrival_timeout();
     let how = Reading {
         limit,
-        align_at: align_at.unwrap_or(0),
+        align: Align::At(align_at.unwrap_or(0)),
         patience,
     };
     read(body, how).await.map_err(|why| match why {
