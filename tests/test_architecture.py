@@ -31,6 +31,7 @@ ROOMS = [
 
 #: What importing any single part of Nerite must never load.
 HEAVY = {"onnxruntime", "onnx", "torch", "tensorflow", "pandas", "pydantic", "PIL", "grpc", "rich"}
+HEAVY |= {"joblib", "lightgbm", "scipy", "sklearn", "skops", "xgboost"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -130,7 +130,9 @@ def answers_of(executed: Any, batch: FakeBatch) -> list[Any]:
     return split
 
 
-def model_for(folder: Path, fields: Mapping[str, Any], *, instance: str = "") -> Model:
+def model_for(
+    folder: Path, fields: Mapping[str, Any], *, instance: str = "", trusted: bool = False
+) -> Model:
     """A model as an instance of it is given, its configuration completed; `folder` holds its files.
 
     Files of the version lie in `folder/1`, which is made if it is not there.
@@ -142,7 +144,7 @@ def model_for(folder: Path, fields: Mapping[str, Any], *, instance: str = "") ->
     def infer(config: ModelConfig, version_dir: Path, settings: Settings) -> ModelConfig:
         complete = getattr(backend, "complete", None)
         given = settings.for_backend(config.backend)
-        model = Model(config, 1, folder, version_dir, settings=given)
+        model = Model(config, 1, folder, version_dir, settings=given, trusted=trusted)
         try:
             return config if complete is None else complete(model)
         finally:
@@ -150,7 +152,8 @@ def model_for(folder: Path, fields: Mapping[str, Any], *, instance: str = "") ->
 
     loaded = read_model(folder, override_json=written.to_json(), inferrer=infer)
     name = instance or f"{folder.name}_0"
-    return Model(loaded.config, 1, folder.resolve(), (folder / "1").resolve(), name)
+    version = (folder / "1").resolve()
+    return Model(loaded.config, 1, folder.resolve(), version, name, trusted=trusted)
 
 
 def on_instance_thread(work: Callable[[], T]) -> T:

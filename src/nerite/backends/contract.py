@@ -129,6 +129,8 @@ class Model:
     settings: Mapping[str, str] = field(default_factory=dict)
     """The `--backend-config` of this backend, with the settings for all backends below it."""
     shared: Shared = field(default_factory=Shared)
+    trusted: bool = False
+    """Whether files that run code when they are loaded may be (`--trust`)."""
 
     @property
     def name(self) -> str:

@@ -21,12 +21,21 @@ GROUP: Final = "nerite.backends"
 
 BUILT_IN: Final[Mapping[str, str]] = {
     "identity": "nerite.backends.identity:IdentityBackend",
+    "lightgbm": "nerite.backends.lightgbm:LightGbmBackend",
     "onnxruntime": "nerite.backends.onnx:OnnxBackend",
     "python": "nerite.backends.python.backend:PythonBackend",
+    "sklearn": "nerite.backends.sklearn:SklearnBackend",
+    "xgboost": "nerite.backends.xgboost:XgboostBackend",
 }
 
 #: Package that a built-in imports -> the extra that brings it.
-EXTRAS: Final[Mapping[str, str]] = {"onnxruntime": "onnx"}
+EXTRAS: Final[Mapping[str, str]] = {
+    "lightgbm": "lightgbm",
+    "onnxruntime": "onnx",
+    "sklearn": "sklearn",
+    "skops": "sklearn",
+    "xgboost": "xgboost",
+}
 
 DEFAULT_DIRECTORY: Final = "/opt/tritonserver/backends"
 
@@ -57,6 +66,15 @@ def find(name: str) -> type[Backend]:
 def available() -> list[str]:
     """The names of all backends that are built in or registered by an installed package."""
     return sorted({*BUILT_IN, *_plugins()})
+
+
+def source_of(name: str) -> str:
+    """Where a backend comes from: its `module:Class`, and the package that registered it."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    point = _plugins()[name]
+    package = point.dist.name if point.dist is not None else "an installed package"
+    return f"{point.value} (from {package})"
 
 
 def check_runtime(model: Model, backend: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import check, demo, explain, infer, models, serve, version
+from nerite.cli import backends, check, demo, explain, infer, models, serve, version
 from nerite.errors import ConfigError, NeriteError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("check", no_args_is_help=True)(check.check)
 app.command("explain", no_args_is_help=True)(explain.explain)
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
+app.command("backends")(backends.backends)
 app.command("demo")(demo.demo)
 app.command("version")(version.version)
 

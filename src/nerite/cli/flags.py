@@ -144,6 +144,13 @@ FLAGS: tuple[Flag, ...] = (
         minimum=0,
         maximum=1000,
     ),
+    Flag(
+        "--trust",
+        "switch",
+        "Load files that can run code: pickle, joblib, unknown types in skops.",
+        REPOSITORY,
+        option="trust",
+    ),
     # HTTP.
     Flag("--allow-http", "bool", "Open the HTTP port.", HTTP, default="true", option="allow_http"),
     Flag(

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-PARTS = ("numpy", "protobuf", "onnxruntime", "onnx", "pydantic", "pillow")
+_FORMATS = ("scikit-learn", "skops", "xgboost", "xgboost-cpu", "lightgbm")
+PARTS = ("numpy", "protobuf", "onnxruntime", "onnx", "pydantic", "pillow", *_FORMATS)
 
 
 def version(

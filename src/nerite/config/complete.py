@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nerite.config.model import ModelConfig
+from nerite.config.model_files import starts_as_lightgbm
 from nerite.config.schema import Message
 from nerite.config.settings import Settings
 from nerite.errors import ConfigError, ConfigProblem
@@ -55,6 +56,16 @@ KNOWN_MODELS = (
     _Known("pytorch", "pytorch_libtorch", "model.pt", True),
     _Known("pytorch", "torch_aoti", "model.pt2", True),
     _Known("python", "", "model.py"),
+    # Not Triton's: after all of its own, so that no repository of it is read differently.
+    _Known("sklearn", "", "model.skops", True),
+    _Known("sklearn", "", "model.joblib", True),
+    _Known("sklearn", "", "model.pkl", True),
+    _Known("sklearn", "", "model.pickle", True),
+    _Known("xgboost", "", "model.ubj", True),
+    _Known("xgboost", "", "model.json", True),
+    _Known("xgboost", "", "model.bst", True),
+    _Known("lightgbm", "", "model.txt", True),
+    _Known("lightgbm", "", "model.bst", True),
 )
 
 
@@ -92,7 +103,12 @@ def _fits(message: Message, known: _Known, version_dir: Path | None) -> bool:
         )
     if message.default_model_filename:
         return bool(message.default_model_filename == known.filename)
-    return version_dir is not None and _is_there(version_dir / known.filename, known.is_file)
+    if version_dir is None:
+        return False
+    path = version_dir / known.filename
+    if known.filename == "model.bst" and not message.backend:  # two backends have that ending
+        return path.is_file() and starts_as_lightgbm(path) == (known.backend == "lightgbm")
+    return _is_there(path, known.is_file)
 
 
 def _usual(backend: str) -> _Known | None:

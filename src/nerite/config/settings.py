@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: Backends whose models take rows, thousands of which cost little more than one.
+TAKES_ROWS = frozenset({"lightgbm", "sklearn", "xgboost"})
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -22,5 +25,6 @@ class Settings:
 
     def for_backend(self, backend: str) -> dict[str, str]:
         """The `--backend-config` of one backend: its own settings over those for all."""
-        everywhere = {"default-max-batch-size": "4", **self.backend_config.get("", {})}
+        size = "4096" if backend in TAKES_ROWS else "4"
+        everywhere = {"default-max-batch-size": size, **self.backend_config.get("", {})}
         return {**everywhere, **self.backend_config.get(backend, {})}

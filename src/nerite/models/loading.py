@@ -172,6 +172,7 @@ class Loading:
             instance=instance,
             settings=self._options.settings.for_backend(config.backend),
             shared=self._shared.setdefault(folder, Shared()),
+            trusted=self._options.trusted,
         )
 
     def _version_folder(self, number: int) -> Path:

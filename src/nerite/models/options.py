@@ -20,4 +20,6 @@ class LoadOptions:
     """How often a load that failed is tried again."""
     cores: int = 1
     """How many cores the process may use; instances get their share of them."""
+    trusted: bool = False
+    """Whether files that run code when they are loaded may be (`--trust`)."""
     settings: Settings = field(default_factory=Settings)

@@ -41,6 +41,9 @@ class ServerOptions:
     """Further tries for a model that fails to load."""
     backend_config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Backend -> key -> value; the settings of all backends under `""`."""
+    trust: bool = False
+    """Load pickles too, which run whatever code their author put in; only for all models at once,
+    never by a request."""
     exit_on_error: bool = False
     """End the server if a model fails to load at the start."""
     strict_readiness: bool = True
@@ -135,6 +138,7 @@ class ServerOptions:
             threads=self.load_threads,
             retries=self.load_retries,
             cores=cores,
+            trusted=self.trust,
             settings=Settings(backend_config=self.backend_config),
         )
 

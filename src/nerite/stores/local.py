@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from nerite.config.layout import find_config_files, find_versions
+from nerite.config.model_files import BACKENDS, backend_of, looks_like_model
 from nerite.errors import InvalidArgument, NotFound
-
-#: Ending of a bare model file -> the backend that runs it.
-BARE_FILES = {".onnx": "onnxruntime", ".py": "python"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class StoredModel:
     @property
     def backend(self) -> str:
         """The backend that runs a bare file."""
-        return BARE_FILES[self.file.suffix] if self.file is not None else ""
+        return backend_of(self.file) if self.file is not None else ""
 
 
 class LocalStore:
@@ -40,10 +38,10 @@ class LocalStore:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise NotFound(f"there is no model repository at '{path}'; give a folder of models")
-        if path.is_file() and path.suffix not in BARE_FILES:
+        if path.is_file() and path.suffix not in BACKENDS:
             raise InvalidArgument(
                 f"'{path}' is not a model that can be served as it is; "
-                f"a file ending in {' or '.join(BARE_FILES)}, or a folder, is expected"
+                f"a file ending in {' or '.join(BACKENDS)}, or a folder, is expected"
             )
         self.path = path.resolve()
 
@@ -90,11 +88,9 @@ def _may_be_model(entry: Path) -> bool:
 
 
 def _bare_models(path: Path) -> list[StoredModel]:
-    """ONNX files and a `model.py` that lie in a folder by themselves."""
+    """Model files, and a `model.py`, that lie in a folder by themselves."""
     files = [
-        entry
-        for entry in sorted(path.iterdir())
-        if entry.is_file() and (entry.suffix == ".onnx" or entry.name == "model.py")
+        entry for entry in sorted(path.iterdir()) if entry.is_file() and looks_like_model(entry)
     ]
     return [
         StoredModel(path.name if file.stem == "model" else file.stem, path, file) for file in files
