@@ -25,7 +25,7 @@ def test_an_unknown_backend_is_refused_in_tritons_words_and_told_what_there_is()
         "unable to find backend library for backend 'nosuch', "
         "try specifying runtime on the model configuration."
     )
-    assert "identity, onnxruntime, python" in str(caught.value)
+    assert "identity, lightgbm, onnxruntime, python, sklearn, xgboost" in str(caught.value)
 
 
 def test_a_missing_package_names_the_command_that_installs_it(

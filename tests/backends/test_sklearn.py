@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import joblib
 import numpy as np
 import pytest
-import skops.io
 import sklearn
+import skops.io
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -233,7 +233,7 @@ def test_jobs_of_a_forest_stay_within_the_instances_share(tmp_path: Path) -> Non
         (2, {}, 2),
         (2, {"parameters": {"nthread": {"string_value": "1"}}}, 1),
     ]:
-        model, backend = opened(folder, threads=threads, **fields)
+        model, backend = opened(folder, threads=threads, trusted=True, **fields)
         forest = model.shared.get("predictor", None).methods["output-0"].__closure__
         found = [c.cell_contents.__self__ for c in forest if hasattr(c.cell_contents, "__self__")]
         assert [one.n_jobs for one in found] == [jobs]
@@ -288,8 +288,9 @@ def test_unknown_types_in_skops_are_listed_and_refused_unless_trusted(
     }
     with pytest.raises(Unsupported) as caught:
         opened(folder, **fields)
-    assert f"{Doubler.__module__}.Doubler; if you trust them" in str(caught.value)
-    assert str(caught.value).endswith("start the server with --trust")
+    name = f"{Doubler.__module__}.Doubler"
+    assert f"types that skops does not vouch for: {name}; if you trust" in str(caught.value)
+    assert f"--backend-config=sklearn,trusted-types={name} or" in str(caught.value)
     got = asked(folder, X, trusted=True, **fields)
     np.testing.assert_array_equal(got["output-0"], X[:, 0] * 2)
 
@@ -312,7 +313,12 @@ def zipped() -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "kind", "text"),
     [
-        ("model.skops", b"", InvalidArgument, "'model.skops' cannot be loaded: it is no skops file"),
+        (
+            "model.skops",
+            b"",
+            InvalidArgument,
+            "'model.skops' cannot be loaded: it is no skops file",
+        ),
         ("model.skops", zipped()[:900], InvalidArgument, "'model.skops' cannot be loaded: "),
         ("model.joblib", b"garbage", InvalidArgument, "'model.joblib' cannot be loaded: "),
         ("model.pkl", pickle.dumps({"a": 1}), InvalidArgument, "holds a dict, which has neither"),
@@ -342,14 +348,29 @@ def field(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        (field(input={"dims": [5]}), "input 'x' of model 'm' has dims [5]; the model takes rows of 4"),
+        (
+            field(input={"dims": [5]}),
+            "input 'x' of model 'm' has dims [5]; the model takes rows of 4",
+        ),
         (field(input={"data_type": "TYPE_STRING"}), "is TYPE_STRING; the model takes numbers"),
         (field(output={"dims": [3]}), "has dims [3]; the model gives 1 value per row"),
         (field(output={"data_type": "TYPE_STRING"}), "is TYPE_STRING; the model gives TYPE_INT64"),
         (field(output={"name": "predict_proba"}), "is TYPE_INT64; the model gives TYPE_FP64"),
-        (field(input={"name": "a"}) | {"output": [{"name": "y", "data_type": "TYPE_INT64", "dims": [1]}, {"name": "z", "data_type": "TYPE_INT64", "dims": [1]}]}, "output 'y' of model 'm' is none that the model has; one of output-0, predict,"),
+        (
+            field(input={"name": "a"})
+            | {
+                "output": [
+                    {"name": "y", "data_type": "TYPE_INT64", "dims": [1]},
+                    {"name": "z", "data_type": "TYPE_INT64", "dims": [1]},
+                ]
+            },
+            "output 'y' of model 'm' is none that the model has; one of output-0, predict,",
+        ),
         ({"parameters": {"predict_proba": {"string_value": "yes"}}}, "is 'yes'; true or false is"),
-        ({"parameters": {"nthread": {"string_value": "-1"}}}, "is '-1'; a whole number is expected"),
+        (
+            {"parameters": {"nthread": {"string_value": "-1"}}},
+            "is '-1'; a whole number is expected",
+        ),
     ],
 )
 def test_a_configuration_that_the_model_cannot_meet_is_refused(
@@ -371,7 +392,7 @@ def test_a_row_of_the_wrong_length_is_told_both_numbers(tmp_path: Path) -> None:
 def test_two_files_are_one_too_many_unless_one_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path / "m", iris(), "a.joblib")
     written(folder, LinearRegression().fit(ROWS, CLASSES), "b.skops")
-    with pytest.raises(InvalidArgument, match="more than one model file .*: a.joblib, b.skops;"):
+    with pytest.raises(InvalidArgument, match=r"more than one model file .*: a.joblib, b.skops;"):
         opened(folder)
     got = asked(folder, X, default_model_filename="b.skops")
     assert got["output-0"].dtype == np.float64

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run LightGBM models (`.txt`, `.bst`: both are its text format) with LightGBM on the CPU.
 
-Answers are `Booster.predict`'s, as KServe's are. Names of tensors: see `tabular`.
+Answers are `Booster.predict`'s, as KServe's are. Names: see `tabular_signature`.
 LightGBM ends the process when it reads past the end of a cut-off file; therefore the extent of
 every tree is checked against the file's own table before the library sees it.
 """
@@ -37,7 +37,7 @@ class LightGbmBackend(TabularBackend):
         if fault:
             raise _refusal(model, file, fault)
         try:
-            booster = lightgbm.Booster(params={"verbosity": -1}, model_str=data.decode())
+            booster = lightgbm.Booster(model_str=data.decode())
         except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as why:
             raise _refusal(model, file, first_line(why)) from why
         threads = 1

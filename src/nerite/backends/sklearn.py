@@ -3,10 +3,13 @@
 
 Loading a pickle (`.joblib`, `.pkl`, `.pickle`) runs whatever code its author put in, so it is
 refused unless the server was started with `--trust`; a skops file holds types and arrays, and is
-refused only if it names types that scikit-learn does not bring. `output-0` is `predict` (or
-`transform`, for what cannot predict): class labels come as INT64, FP64 or BYTES, as the model's
-classes are. Classifiers also have `predict_proba`; with the parameter `predict_proba: "true"`
-`output-0` is that, as KServe's PREDICT_PROBA does. Names of tensors: see `tabular`.
+refused only if it holds types that skops does not vouch for: those of other packages, and node
+tables of trees, which cannot run code but whose indices scikit-learn does not check.
+
+`output-0` is `predict` (or `transform`, for what cannot predict): class labels come as INT64, FP64
+or BYTES, as the model's classes are. Classifiers also have `predict_proba`; with the parameter
+`predict_proba: "true"` `output-0` is that, as KServe's PREDICT_PROBA does. Names: see
+`tabular_signature`.
 
 Of a small model's time half is scikit-learn looking at its arguments. Parameters were checked by
 `fit`; whether numbers are finite is looked at once per batch, and only a batch with NaN or infinity
@@ -95,20 +98,28 @@ def _load_skops(model: Model, file: Path) -> Any:
     except ModuleNotFoundError as why:
         raise MissingExtra(f"model '{model.name}' ({file.name})", "skops", "sklearn") from why
     try:
-        unknown = skops.io.get_untrusted_types(file=file)
-        if unknown and not model.trusted:
-            raise Unsupported(
-                f"model '{model.name}': '{file.name}' names types that are not known to be safe: "
-                f"{', '.join(unknown)}; if you trust them and whoever wrote the file, start the "
-                "server with --trust"
-            )
-        return skops.io.load(file, trusted=unknown)
+        types = skops.io.get_untrusted_types(file=file)
+        _refuse_types(model, file, types)
+        return skops.io.load(file, trusted=types)
     except (NeriteError, OSError):
         raise
     except zipfile.BadZipFile as why:
         raise _unreadable(model, file, "it is no skops file") from why
     except Exception as why:
         raise _unreadable(model, file, f"{type(why).__name__}: {first_line(why)}") from why
+
+
+def _refuse_types(model: Model, file: Path, types: list[str]) -> None:
+    """Refuses types that neither skops nor the operator trusts; the model itself has no say."""
+    trusted = set(model.settings.get("trusted-types", "").split(","))
+    unknown = [name for name in types if name not in trusted]
+    if unknown and not model.trusted:
+        named = ",".join(unknown)
+        raise Unsupported(
+            f"model '{model.name}': '{file.name}' holds types that skops does not vouch for: "
+            f"{named}; if you trust whoever wrote the file, start the server with "
+            f"--backend-config=sklearn,trusted-types={named} or, for all files, with --trust"
+        )
 
 
 def _unpickle(model: Model, file: Path) -> Any:

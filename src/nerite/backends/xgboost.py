@@ -2,7 +2,7 @@
 """Run XGBoost models (`.ubj`, `.json`, `.bst`) with XGBoost on the CPU.
 
 Answers are `Booster.predict`'s, as KServe's are: probabilities for `binary:logistic` and
-`multi:softprob`, values for regression. A NaN is a missing value. Names of tensors: see `tabular`.
+`multi:softprob`, values for regression. A NaN is a missing value. Names: see `tabular_signature`.
 `xgboost-cpu` and `xgboost` are the same module; the former comes without 0.5 GB for GPUs.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from nerite.backends.contract import Model
 from nerite.backends.tabular import OUTPUT, Predictor, TabularBackend
+from nerite.backends.ubj import is_whole
 from nerite.errors import InvalidArgument
 
 #: `[12:30:01] /where/it/was.cc:12: ` before what XGBoost has to say, and a stack trace after it.
@@ -38,14 +39,15 @@ class XgboostBackend(TabularBackend):
         import xgboost
 
         booster = xgboost.Booster(params={"nthread": 1, "verbosity": 0})
+        data = file.read_bytes()
+        fault = _fault(data)
+        if fault:
+            raise _refusal(model, file, fault)
         try:
-            booster.load_model(bytearray(file.read_bytes()))
+            booster.load_model(bytearray(data))
             features = booster.num_features()
         except xgboost.core.XGBoostError as why:
-            raise InvalidArgument(
-                f"model '{model.name}': '{file.name}' is not a model that XGBoost can read: "
-                f"{_cause(why)}; save it with Booster.save_model as .ubj or .json"
-            ) from why
+            raise _refusal(model, file, _cause(why)) from why
 
         def set_threads(threads: int) -> None:
             booster.set_param({"nthread": threads})
@@ -64,6 +66,23 @@ def _call(xgboost: Any, booster: Any) -> Callable[[Any], Any]:
 
     kind = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
     return linear if kind == "gblinear" else in_place
+
+
+def _fault(data: bytes) -> str:
+    """What is wrong with the outline; XGBoost would end the process over some of it."""
+    if data.startswith(b"binf"):
+        return "it is in the binary format of before XGBoost 2"
+    if not data.startswith(b"{"):
+        return "it begins neither as JSON nor as UBJ"
+    is_json = data[1:].lstrip()[:1] in (b'"', b"")
+    return "" if is_json or is_whole(data) else "it is not a whole UBJ file"
+
+
+def _refusal(model: Model, file: Path, cause: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"model '{model.name}': '{file.name}' is not a model that XGBoost can read: {cause}; "
+        "save it with Booster.save_model as .ubj or .json"
+    )
 
 
 def _cause(why: Exception) -> str:
