@@ -156,6 +156,21 @@ def test_threads_are_the_instances_share_and_do_not_spin(tmp_path: Path) -> None
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_completed_model_runs_on_its_share_and_is_in_memory_once(
+    tmp_path: Path, threads: int
+) -> None:
+    """The session that completing opens has one thread; it used to stay for the requests."""
+    graph(tmp_path / "m/1/model.onnx", [("X", FLOAT, ["N", 2])], [("Y", FLOAT, ["N", 2])])
+    model = model_for(tmp_path / "m", {"backend": "onnxruntime"})
+    OnnxBackend.complete(model)
+    backend = OnnxBackend()
+    backend.load(model, Device(threads=threads))
+    [session] = model.shared._things.values()
+    assert session is backend._session
+    assert session._session.get_session_options().intra_op_num_threads == threads
+
+
 def test_parameters_reach_the_session(tmp_path: Path) -> None:
     import onnxruntime as ort
 

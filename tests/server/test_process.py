@@ -94,6 +94,25 @@ def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     server.may_stop.set()
 
 
+def test_a_signal_that_comes_just_before_the_wait_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was noted, and its handler ran only when something else ended the wait."""
+    events = process._Events()
+    seen: list[bool] = []
+
+    def wait(*watched: Any) -> Any:
+        # Where the wait begins: the C handler has rung, Python's handler has not run yet.
+        os.write(events.bell, b"\0")
+        seen.append(True)
+        events._waiting.put(process._Event.SIGNAL)
+        return real(*watched, 5)
+
+    real = process.select.select
+    monkeypatch.setattr(process.select, "select", wait)
+    assert events.get() is process._Event.SIGNAL
+    assert seen == [True]
+    events.close()
+
+
 def test_exit_on_error_ends_the_server_if_a_model_failed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -103,14 +103,24 @@ class Shared:
                 self._things[key] = make()
             return cast(T, self._things[key])
 
+    def drop(self, key: Any) -> None:
+        """Closes and lets go of the thing called `key`, if somebody has made it."""
+        with self._lock:
+            thing = self._things.pop(key, None)
+        _close(thing)
+
     def clear(self) -> None:
         """Closes and lets go of everything; whoever asks next makes it anew."""
         with self._lock:
             things, self._things = list(self._things.values()), {}
         for thing in things:
-            close = getattr(thing, "close", None)
-            if close is not None:
-                close()
+            _close(thing)
+
+
+def _close(thing: Any) -> None:
+    close = getattr(thing, "close", None)
+    if close is not None:
+        close()
 
 
 @dataclass(frozen=True, slots=True)

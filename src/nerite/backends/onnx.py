@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nerite.backends.contract import Batch, Device, Executed, Model
-from nerite.backends.onnx_session import Session, failure, open_session, require
+from nerite.backends.onnx_session import (
+    Session,
+    failure,
+    intra_op_threads,
+    open_session,
+    require,
+)
 from nerite.backends.onnx_signature import agree, complete
 from nerite.errors import InvalidArgument, Unsupported
 from nerite.tensors import object_array
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["OnnxBackend", "require"]
 
 _Change = Callable[["Array"], "Array"]
+
+#: Threads of the session that only tells what the file declares.
+PROBING_THREADS = 1
 
 
 class OnnxBackend:
@@ -41,13 +50,16 @@ class OnnxBackend:
     @classmethod
     def complete(cls, model: Model) -> ModelConfig:
         """The configuration with the tensors and the batching that the file tells."""
-        return complete(model, lambda: _session(model, 1))
+        return complete(model, lambda: _session(model, PROBING_THREADS))
 
     def load(self, model: Model, device: Device) -> None:
         """Opens the file and holds the configuration against it."""
         if device.kind == "GPU":
             raise Unsupported(f"model '{model.name}': GPUs are not supported by this version")
         session = _session(model, device.threads)
+        if intra_op_threads(model, device.threads) != intra_op_threads(model, PROBING_THREADS):
+            # Opened before anyone knew how many instances share the cores.
+            model.shared.drop(_key(model, PROBING_THREADS))
         config = model.config
         agree(config, session)
         self._batches = config.max_batch_size > 0
@@ -102,7 +114,11 @@ class OnnxBackend:
 
 
 def _session(model: Model, threads: int) -> Session:
-    return model.shared.get("session", lambda: open_session(model, threads))
+    return model.shared.get(_key(model, threads), lambda: open_session(model, threads))
+
+
+def _key(model: Model, threads: int) -> tuple[str, int]:
+    return "session", intra_op_threads(model, threads)
 
 
 def _has_bf16(config: ModelConfig) -> bool:

@@ -135,6 +135,11 @@ def failure(why: Exception) -> NeriteError:
     return InternalError(f"onnx runtime error {told[1]}: {told[2]}")
 
 
+def intra_op_threads(model: Model, share: int) -> int:
+    """Threads of one run: what the configuration says, or the instance's share of the cores."""
+    return _number(model, "intra_op_thread_count", share)
+
+
 def _session_options(ort: Any, model: Model, threads: int) -> Any:
     config = model.config.to_dict()
     accelerators = (config.get("optimization") or {}).get("execution_accelerators") or {}
@@ -145,7 +150,7 @@ def _session_options(ort: Any, model: Model, threads: int) -> Any:
         )
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: ONNX Runtime warns on stderr, in colour
-    options.intra_op_num_threads = _number(model, "intra_op_thread_count", threads)
+    options.intra_op_num_threads = intra_op_threads(model, threads)
     options.inter_op_num_threads = _number(model, "inter_op_thread_count", 1)
     options.execution_mode = (
         ort.ExecutionMode.ORT_PARALLEL

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import queue
+import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 
 from nerite.server.logs import log_of
@@ -37,9 +39,45 @@ class _Event(Enum):
     OUT_OF_TIME = auto()
 
 
-# Not an Event or a Condition: a signal handler runs on the thread that waits, and only
-# SimpleQueue.put may be called there.
-_Events = queue.SimpleQueue[_Event]
+class _Events:
+    """What the main thread waits for, put by signal handlers and by other threads.
+
+    Not a queue alone: a signal that comes just before its `get` begins to wait is noted by the
+    interpreter, but its handler runs only after the wait. The bell is rung by the interpreter's own
+    C handler, so a wait that begins after the signal ends at once.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._ear, self._bell = socket.socketpair()
+        for end in (self._ear, self._bell):
+            end.setblocking(False)
+
+    def put(self, event: _Event) -> None:
+        """Adds an event; safe in a signal handler."""
+        self._waiting.put(event)
+        # A bell that cannot be rung has been rung often enough.
+        with suppress(BlockingIOError, OSError):
+            self._bell.send(b"\0")
+
+    def get(self) -> _Event:
+        """Waits for the next event."""
+        while True:
+            with suppress(queue.Empty):
+                return self._waiting.get_nowait()
+            select.select([self._ear], [], [])
+            with suppress(BlockingIOError):
+                self._ear.recv(4096)
+
+    @property
+    def bell(self) -> int:
+        """What the interpreter rings when a signal comes."""
+        return self._bell.fileno()
+
+    def close(self) -> None:
+        """Gives the bell back; later events are not heard any more."""
+        self._ear.close()
+        self._bell.close()
 
 
 def serve_forever(server: Server) -> int:
@@ -49,7 +87,7 @@ def serve_forever(server: Server) -> int:
     a second signal came, or a model failed to load and `exit_on_error` is set. After 1 threads may
     still be at work: leave with `os._exit`.
     """
-    events: _Events = queue.SimpleQueue()
+    events = _Events()
     with log_of(server.log_settings), _signals_to(events):
         server.start()
         if server.options.exit_on_error:
@@ -95,6 +133,7 @@ def _in_background(work: Callable[[], None]) -> None:
 @contextmanager
 def _signals_to(events: _Events) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    bell = signal.set_wakeup_fd(events.bell, warn_on_full_buffer=False)
     for number in _SIGNALS:
         signal.signal(number, lambda *_: events.put(_Event.SIGNAL))
     try:
@@ -102,3 +141,5 @@ def _signals_to(events: _Events) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(bell)
+        events.close()
