@@ -112,9 +112,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--exit-on-error",
         "bool",
-        "Stop if a model fails to load at the start.",
+        "End if a model fails to load at the start; otherwise the others serve.",
         REPOSITORY,
-        default="true",
+        default="false",
         option="exit_on_error",
     ),
     Flag(
