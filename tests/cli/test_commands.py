@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.serving import FREE_PORTS, served
 
 from nerite.cli.app import main
 from nerite.server.server import Server
@@ -162,23 +163,9 @@ def test_serve_refuses_what_it_cannot_do(
 @pytest.mark.timeout(60)
 def test_the_module_serves_with_tritons_flags_and_ends_at_a_signal(server: Server) -> None:
     repository = server.options.repositories[0]
-    words = [f"--model-repository={repository}", "--http-port=0", "--grpc-port=0"]
-    words += ["--metrics-port=0", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "nerite", "serve", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        shown = ""
-        while "try: curl" not in shown:
-            line = process.stdout.readline()
-            assert line, f"ended before it was ready: {shown}"
-            shown += line
+    words = [sys.executable, "-m", "nerite", "serve", f"--model-repository={repository}"]
+    with served([*words, *FREE_PORTS]) as shown:
         assert re.search(r"numbers +1 +READY +X FP32\[-1,-1\] -> Y FP32\[-1,-1\]", shown)
-        process.terminate()
-        assert process.wait(20) == 0
 
 
 @pytest.mark.timeout(60)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model_folders import write_model
 
 from nerite.config import (
     ModelConfig,
@@ -21,8 +22,6 @@ from nerite.config import (
     read_model,
 )
 from nerite.errors import ConfigError, InternalError
-
-from .conftest import write_model
 
 PBTXT = "backend: 'identity'\nmax_batch_size: 4\n"
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.model_folders import write_model
 
 from nerite.config import check_path
 from nerite.errors import ConfigProblem
-
-from .conftest import write_model
 
 
 class Mistake(NamedTuple):

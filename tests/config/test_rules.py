@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model_folders import write_model
 
 from nerite.config import Member, ModelConfig, Request, Settings, join_ensemble, read_model
 from nerite.config.inspection import check_path
-
-from .conftest import write_model
 
 MODEL = (
     "backend: 'identity'\nmax_batch_size: 4\n"

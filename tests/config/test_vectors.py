@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model_folders import write_model
 
 from nerite.config import ModelConfig, Settings
 from nerite.config.inspection import join_all
 from nerite.config.read import Examined, Request, examine
 
-from .conftest import VECTORS, theme, write_model
+from .conftest import VECTORS, theme
 
 # Decided by other rooms: the configuration is accepted here, and a backend (or the registry of
 # backends) refuses the model later, or completes what only it can know.

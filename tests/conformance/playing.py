@@ -14,8 +14,9 @@ from typing import Any
 
 from tests.conformance import comparison, grpc_calls, http_calls
 from tests.conformance.metrics_page import families, metrics_difference
-from tests.conformance.servers import Running, write_model
+from tests.conformance.servers import Running
 from tests.conformance.vectors import Case
+from tests.model_folders import write_model
 
 METRICS = {"method": "GET", "path": "/metrics", "port": "metrics"}
 

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.conformance.vectors import Profile
+from tests.model_folders import write_model
 
 from nerite.cli.flags import BY_NAME
 from nerite.cli.options import choose
@@ -65,16 +64,3 @@ def start(profile: Profile) -> Running:
     server.start()
     server.wait_loaded(60)
     return Running(server, folder)
-
-
-def write_model(folder: Path, files: Mapping[str, Any]) -> None:
-    """A model folder from text, `{"b64": ...}` or None for an empty folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        path = folder / name
-        if content is None:
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = content.encode() if isinstance(content, str) else base64.b64decode(content["b64"])
-        path.write_bytes(data)

@@ -8,11 +8,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from tests.serving import FREE_PORTS, served
 
 from nerite.cli import demo_models
 from nerite.server.server import Server
@@ -47,31 +47,6 @@ def words_of(line: str) -> list[str]:
     return words
 
 
-@contextmanager
-def served(line: str) -> Iterator[str]:
-    """A `nerite serve` line on free ports; its start-up screen once everything is loaded."""
-    ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
-    words = [word for word in words_of(line) if "-port=" not in word] + ports
-    with subprocess.Popen(
-        [*words, "--http-address=127.0.0.1", "--grpc-address=127.0.0.1"],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        shown = ""
-        try:
-            while "try: curl" not in shown:
-                told = process.stdout.readline()
-                assert told, f"{line} ended: {shown}"
-                shown += told
-            yield shown
-        finally:
-            process.terminate()
-            assert process.wait(20) == 0
-
-
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make ")])
 def test_make_targets_exist(line: str) -> None:
     subprocess.run([*shlex.split(line), "-n"], cwd=CHECKOUT, check=True, capture_output=True)
@@ -79,7 +54,8 @@ def test_make_targets_exist(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith(f"{NERITE} serve")])
 def test_serve_lines_serve(line: str, server: Server) -> None:
-    with served(line) as shown:
+    words = [word for word in words_of(line) if "-port=" not in word]
+    with served([*words, *FREE_PORTS], CHECKOUT) as shown:
         assert "READY" in shown
         assert "UNAVAILABLE" not in shown
         url = re.search(r"http://\S+", shown)

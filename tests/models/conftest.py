@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model_folders import write_model
 
 from nerite.errors import Unavailable
 
@@ -79,20 +79,6 @@ class FakeEngine:
 
     def forget(self, name: str) -> None:
         self.published.pop(name, None)
-
-
-def write_model(folder: Path, files: Mapping[str, Any]) -> Path:
-    """A model folder from text, `{"b64": ...}` or None for an empty folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        path = folder / name
-        if content is None:
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = content.encode() if isinstance(content, str) else base64.b64decode(content["b64"])
-        path.write_bytes(data)
-    return folder
 
 
 @pytest.fixture

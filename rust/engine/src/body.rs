@@ -13,6 +13,8 @@ use hyper::HeaderMap;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
+use nerite_logic::wire::grpc::frame::PREFIX;
+
 use crate::buffers::{ALIGNMENT, AlignedBuffer};
 use crate::trace::{Point, Traced};
 
@@ -126,7 +128,7 @@ impl Align {
         match (self, first) {
             (Self::At(offset), _) => (offset, None),
             (Self::MessageEnd, [_, a, b, c, d, ..]) => {
-                let length = PREFIX + u64::from(u32::from_be_bytes([*a, *b, *c, *d]));
+                let length = PREFIX as u64 + u64::from(u32::from_be_bytes([*a, *b, *c, *d]));
                 (usize::try_from(length).unwrap_or(0), Some(length))
             }
             (Self::MessageEnd, _) => (0, None),
@@ -198,8 +200,6 @@ struct Place {
 const FIRST_ROOM: usize = 64 << 10;
 /// A gRPC message gets at most this much room before its bytes have come.
 const BELIEVED: u64 = 4 << 20;
-/// gRPC's own prefix before each message.
-const PREFIX: u64 = 5;
 
 impl Place {
     fn new(room: Option<u64>, limit: usize, align_at: usize) -> Self {

@@ -7,6 +7,7 @@
 //! for its next request is idle and may wait for ever.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,12 +16,16 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::access_log::Seen;
+use crate::body::ReplyBody;
 use crate::server::Shared;
 use crate::{grpc, http};
 
@@ -180,6 +185,29 @@ pub async fn serve(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
     }
 }
 
+/// A request's head for the access log, if there is one.
+fn note(
+    shared: &Shared,
+    request: &Request<Incoming>,
+    peer: Option<SocketAddr>,
+    protocol: &'static str,
+) -> Option<Box<Seen>> {
+    let log = shared.access_log.as_ref()?;
+    Some(log.begin(request, peer, protocol))
+}
+
+/// The answer, once the access log has its line.
+fn noted(
+    shared: &Shared,
+    seen: Option<Box<Seen>>,
+    reply: Result<Response<ReplyBody>, Infallible>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    if let (Some(log), Some(seen), Ok(reply)) = (&shared.access_log, seen, &reply) {
+        log.end(seen, reply);
+    }
+    reply
+}
+
 /// The other end's address, for the access log.
 fn peer_of(stream: &TcpStream, shared: &Shared) -> Option<SocketAddr> {
     shared.access_log.as_ref()?;
@@ -196,13 +224,12 @@ async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) 
             progress.head_complete();
             let shared = Arc::clone(&shared);
             async move {
-                let log = shared.access_log.as_ref();
-                let seen = log.map(|log| log.begin(&request, peer, "http"));
-                let reply = http::answer(request, protocol, Arc::clone(&shared)).await;
-                if let (Some(log), Some(seen), Ok(reply)) = (log, seen, &reply) {
-                    log.end(seen, reply);
-                }
-                reply
+                let seen = note(&shared, &request, peer, "http");
+                noted(
+                    &shared,
+                    seen,
+                    http::answer(request, protocol, &shared).await,
+                )
             }
         }
     });
@@ -240,13 +267,8 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move {
-            let log = shared.access_log.as_ref();
-            let seen = log.map(|log| log.begin(&request, peer, "grpc"));
-            let reply = grpc::answer(request, Arc::clone(&shared)).await;
-            if let (Some(log), Some(seen), Ok(reply)) = (log, seen, &reply) {
-                log.end(seen, reply);
-            }
-            reply
+            let seen = note(&shared, &request, peer, "grpc");
+            noted(&shared, seen, grpc::answer(request, &shared).await)
         }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())

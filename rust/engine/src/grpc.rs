@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
+use nerite_logic::wire::grpc::frame::PREFIX;
 use nerite_logic::wire::grpc::messages as proto;
 use nerite_logic::wire::grpc::{
     InferEnvelope, Unframed, encode_infer, frame, parse_version, unframe,
@@ -19,11 +20,11 @@ use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
 use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
-use crate::http::{mark, statistics_of};
+use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
 use crate::server::Shared;
-use crate::trace::{Point, Traced};
+use crate::trace::{Point, Traced, mark};
 use crate::{infer, settings};
 
 type Reply = Response<ReplyBody>;
@@ -32,8 +33,6 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// gRPC's own prefix before each message.
-const PREFIX: usize = 5;
 
 /// A status other than OK.
 struct Status {
@@ -65,8 +64,8 @@ struct After {
 ///
 /// # Errors
 /// None.
-pub async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Reply, Infallible> {
-    Ok(match call(request, &shared).await {
+pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Infallible> {
+    Ok(match call(request, shared).await {
         Ok((head, tail, after)) => {
             let mut trailers = HeaderMap::with_capacity(1);
             trailers.insert(STATUS.clone(), OK);

@@ -21,7 +21,7 @@ use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::routes::{Route, Target};
 use crate::server::Shared;
-use crate::trace::{Point, Traced};
+use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
 use crate::{infer, metrics, settings};
 
@@ -39,11 +39,11 @@ static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-con
 pub async fn answer(
     request: Request<Incoming>,
     protocol: Protocol,
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
 ) -> Result<Reply, Infallible> {
     let reply = match protocol {
-        Protocol::Metrics => metrics_page(&request, &shared),
-        _ => dispatch(request, &shared).await,
+        Protocol::Metrics => metrics_page(&request, shared),
+        _ => dispatch(request, shared).await,
     };
     Ok(reply.unwrap_or_else(|failure| failure.into_reply()))
 }
@@ -203,13 +203,6 @@ async fn model_infer(
         reply.extensions_mut().insert(RequestId(asked.id));
     }
     Ok(reply)
-}
-
-/// A request that is traced passes a point.
-pub fn mark(traced: Option<&Traced>, point: Point) {
-    if let Some(traced) = traced {
-        traced.trace().mark(point);
-    }
 }
 
 fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {

@@ -21,6 +21,7 @@ pub mod lane;
 pub mod latencies;
 pub mod metrics;
 pub mod options;
+pub mod sampling;
 pub mod server;
 pub mod statistics;
 pub mod table;

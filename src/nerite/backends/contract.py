@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
+from nerite.errors import Unsupported
+
 if TYPE_CHECKING:
     from nerite.config.model import ModelConfig
     from nerite.tensors import Array
@@ -155,6 +157,12 @@ class Model:
     def parameter(self, key: str, default: str = "") -> str:
         """The string of a parameter of the configuration."""
         return self.config.parameters.get(key, default)
+
+
+def require_cpu(model: Model, device: Device) -> None:
+    """Refuses a GPU, for a backend that cannot use one."""
+    if device.kind == "GPU":
+        raise Unsupported(f"model '{model.name}': GPUs are not supported by this version")
 
 
 class Backend(Protocol):

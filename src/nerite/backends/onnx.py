@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nerite.backends.contract import Batch, Device, Executed, Model
+from nerite.backends.contract import Batch, Device, Executed, Model, require_cpu
 from nerite.backends.onnx_session import (
     Session,
     failure,
@@ -20,7 +20,7 @@ from nerite.backends.onnx_session import (
     require,
 )
 from nerite.backends.onnx_signature import agree, complete
-from nerite.errors import InvalidArgument, Unsupported
+from nerite.errors import InvalidArgument
 from nerite.tensors import object_array
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class OnnxBackend:
 
     def load(self, model: Model, device: Device) -> None:
         """Opens the file and holds the configuration against it."""
-        if device.kind == "GPU":
-            raise Unsupported(f"model '{model.name}': GPUs are not supported by this version")
+        require_cpu(model, device)
         session = _session(model, device.threads)
-        if intra_op_threads(model, device.threads) != intra_op_threads(model, PROBING_THREADS):
+        probe = _key(model, PROBING_THREADS)
+        if probe != _key(model, device.threads):
             # Opened before anyone knew how many instances share the cores.
-            model.shared.drop(_key(model, PROBING_THREADS))
+            model.shared.drop(probe)
         config = model.config
         agree(config, session)
         self._batches = config.max_batch_size > 0

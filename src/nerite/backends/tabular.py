@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nerite.backends.contract import Batch, Device, Executed, Model
+from nerite.backends.contract import Batch, Device, Executed, Model, require_cpu
 from nerite.backends.tabular_signature import (
     INPUT,
     OUTPUT,
@@ -29,7 +29,7 @@ from nerite.backends.tabular_signature import (
     plain,
     setting,
 )
-from nerite.errors import InternalError, InvalidArgument, Unsupported
+from nerite.errors import InternalError, InvalidArgument
 from nerite.tensors import dtype_of
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ class TabularBackend(ABC):
 
     def load(self, model: Model, device: Device) -> None:
         """Opens the file and holds the configuration against the model."""
-        if device.kind == "GPU":
-            raise Unsupported(f"model '{model.name}': GPUs are not supported by this version")
+        require_cpu(model, device)
         predictor = _predictor(type(self), model)
         threads = thread_count(model, device)
         self._name, self._batches = model.name, model.config.max_batch_size > 0

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from nerite.errors import InvalidArgument, Unavailable, Unsupported
 from nerite.models.states import StateTable
+from nerite.server.envelope import parse_object
 
 _log = logging.getLogger(__name__)
 
@@ -90,12 +91,4 @@ def _answer(call: Call, answers: Mapping[str, Verb]) -> Any:
 
 
 def _object(payload: bytes) -> Mapping[str, Any]:
-    if not payload.strip():
-        return {}
-    try:
-        parsed = json.loads(payload)
-    except ValueError as why:
-        raise InvalidArgument(f"failed to parse the request JSON buffer: {why}") from None
-    if not isinstance(parsed, dict):
-        raise InvalidArgument("failed to parse the request JSON buffer: an object is expected")
-    return parsed
+    return parse_object(payload) if payload.strip() else {}

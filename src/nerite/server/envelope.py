@@ -30,7 +30,7 @@ def settings_of(payload: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | No
     return transport, parse_object(body)
 
 
-def parse_object(text: str) -> dict[str, Any]:
+def parse_object(text: str | bytes) -> dict[str, Any]:
     """The JSON object that a body is.
 
     Raises:

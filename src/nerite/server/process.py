@@ -56,8 +56,8 @@ class _Events:
     def put(self, event: _Event) -> None:
         """Adds an event; safe in a signal handler."""
         self._waiting.put(event)
-        # A bell that cannot be rung has been rung often enough.
-        with suppress(BlockingIOError, OSError):
+        # A bell that cannot be rung was rung often enough, or nobody listens any more.
+        with suppress(OSError):
             self._bell.send(b"\0")
 
     def get(self) -> _Event:

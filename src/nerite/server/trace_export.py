@@ -40,7 +40,9 @@ class TraceExport:
         otlp = _module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         resources = _module("opentelemetry.sdk.resources")
         self._api = _module("opentelemetry.trace")
-        self._context = _module("opentelemetry.trace.propagation.tracecontext")
+        propagation = _module("opentelemetry.trace.propagation.tracecontext")
+        self._propagator = propagation.TraceContextTextMapPropagator()
+        self._no_context = _module("opentelemetry.context").Context()
         exporter = otlp.OTLPSpanExporter(endpoint=options.url or None)
         chosen = {_PROCESSOR[key]: value for key, value in options.processor.items()}
         self._provider = sdk.TracerProvider(
@@ -111,8 +113,7 @@ class TraceExport:
 
     def _parent(self, trace: Trace) -> Any:
         carrier = {key: trace[key] for key in ("traceparent", "tracestate") if trace[key]}
-        context = _module("opentelemetry.context").Context()
-        return self._context.TraceContextTextMapPropagator().extract(carrier, context)
+        return self._propagator.extract(carrier, self._no_context)
 
 
 def _module(name: str) -> Any:
