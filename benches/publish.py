@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benches.publish`: write the tables of `benches/README.md` anew from the results.
 
-A table stands between `<!-- load: FILE -->` (or `scale`) and `<!-- end -->`, where FILE lies in
-`benches/results/`; to show newer figures, change the name and run this. A test compares the page
-with its files, so a figure that nobody measured cannot stay in it.
+A table stands between `<!-- load: FILE -->` (or `scale`, `bad`, `large`) and `<!-- end -->`, where
+FILE lies in `benches/results/`; to show newer figures, change the name and run this. A test
+compares the page with its files, so a figure that nobody measured cannot stay in it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benches.large import __main__ as large
 from benches.load import cases, servers
 from benches.load.cases import Case
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
-_BLOCK = re.compile(r"(<!-- (load|scale): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (load|scale|bad|large): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _LOAD_HEAD = """\
 | case | server | CPU us | requests/s | p50 ms | p99 ms | CPU / Triton | CPU / floor | goal |
 |---|---|--:|--:|--:|--:|--:|--:|--:|
@@ -29,10 +31,16 @@ _LOAD_HEAD = """\
 def render(page: str, results: Path) -> str:
     """The page with every table made from the file that its marker names."""
 
+    tables: dict[str, Callable[[dict[str, Any]], str]] = {
+        "load": load_table,
+        "scale": scale_table,
+        "bad": bad_input_table,
+        "large": lambda document: large.table(document["rows"]),
+    }
+
     def block(match: re.Match[str]) -> str:
         document = json.loads((results / match[3]).read_text())
-        table = load_table(document) if match[2] == "load" else scale_table(document)
-        return f"{match[1]}{_origin(document)}\n\n{table}\n{match[4]}"
+        return f"{match[1]}{_origin(document)}\n\n{tables[match[2]](document)}\n{match[4]}"
 
     return _BLOCK.sub(block, page)
 
@@ -60,6 +68,21 @@ def scale_table(document: dict[str, Any]) -> str:
         f"{document['errors']} errors."
     )
     return "\n".join([*lines, "", carried])
+
+
+def bad_input_table(document: dict[str, Any]) -> str:
+    """CPU after each kind of bad input, between the figures before all and after all."""
+    cases_measured = list(document["before"])
+    lines = [
+        "| after | " + " | ".join(f"{name}, us" for name in cases_measured) + " |",
+        "|---|" + "--:|" * len(cases_measured),
+    ]
+    rows = [("nothing", document["before"])]
+    rows += [(f"{row['protocol']}: {row['kind']}", row) for row in document["kinds"]]
+    rows += [("all of them", document["after"])]
+    for title, row in rows:
+        lines.append(f"| {title} | " + " | ".join(f"{row[c]:.1f}" for c in cases_measured) + " |")
+    return "\n".join(lines)
 
 
 def main() -> int:

@@ -113,7 +113,7 @@ class Target:
 
 def _row(target: Target, case: Case, options: Options, progress: Progress) -> Row:
     try:
-        samples = _samples(target, case, options)
+        samples = samples_of(target, case, options)
     except (Missing, WrongAnswer, BadRun, OSError, ValueError) as error:
         progress(f"  {case.name:15} {error}")
         kind = "missing" if isinstance(error, Missing) else "wrong"
@@ -123,7 +123,7 @@ def _row(target: Target, case: Case, options: Options, progress: Progress) -> Ro
     return row
 
 
-def _samples(target: Target, case: Case, options: Options) -> tuple[Sample, ...]:
+def samples_of(target: Target, case: Case, options: Options) -> tuple[Sample, ...]:
     answer_bytes = target.ask(case.protocol)
     refused_before = failures_counted(_metrics(target))
     generator = _Generator(target, case, options.client_core)

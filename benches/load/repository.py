@@ -21,6 +21,8 @@ class Identity:
     backend: str
     model_file: Path | None = None
     queue_delay_us: int = 0
+    dims: int = 16
+    """Floats a row; -1 for any number."""
 
 
 NATIVE = Identity("identity", "identity")
@@ -36,8 +38,8 @@ def config_text(model: Identity) -> str:
 name: "{model.name}"
 backend: "{model.backend}"
 max_batch_size: 64
-input [ {{ name: "INPUT0" data_type: TYPE_FP32 dims: [ 16 ] }} ]
-output [ {{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 16 ] }} ]
+input [ {{ name: "INPUT0" data_type: TYPE_FP32 dims: [ {model.dims} ] }} ]
+output [ {{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ {model.dims} ] }} ]
 instance_group [ {{ kind: KIND_CPU count: 1 }} ]
 dynamic_batching {{{gathering if delay else ""} }}
 """

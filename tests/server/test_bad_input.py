@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,29 +13,17 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from tritonclient.grpc import service_pb2
+from tests.bad_messages import ENDLESS_HEAD, HALF_A_CALL, LYING_GRPC, LYING_HTTP, write_models
 from tritonclient.utils import InferenceServerException
 
 from nerite.server.server import Server
 from nerite.testing import serve
 
-CONFIG = """backend: "identity" max_batch_size: 4
-input { name: "X" data_type: TYPE_FP32 dims: [ 2 ] }
-input { name: "S" data_type: TYPE_STRING dims: [ 1 ] }
-output { name: "OX" data_type: TYPE_FP32 dims: [ 2 ] }
-output { name: "OS" data_type: TYPE_STRING dims: [ 1 ] }
-"""
-BROKEN = CONFIG.replace("dims: [ 2 ]", "dims: [ 0 ]", 1)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("bad-input")
-    for name, text in {"two": CONFIG, "broken": BROKEN, "corrupt": "", "absent": ""}.items():
-        (root / name / "1").mkdir(parents=True)
-        (root / name / "config.pbtxt").write_text(text)
-    (root / "corrupt/1/model.onnx").write_bytes(b"this is no protobuf")
-    (root / "absent/config.pbtxt").write_text('backend: "openvino"\nmax_batch_size: 0\n')
+    write_models(root)
     with serve(root, wait=None, header_timeout_secs=0.5, max_message_bytes=4096) as running:
         assert running.wait_loaded(30)
         yield running
@@ -170,39 +156,6 @@ def address(url: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def infer_message(**header: Any) -> bytes:
-    body = json.dumps(header).encode()
-    head = f"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-LYING_HTTP = {
-    "broken JSON": infer_message(inputs=[])[:-1] + b"}",
-    "deep JSON": infer_message(inputs=json.loads("[" * 90 + "]" * 90)),
-    "huge shape": infer_message(
-        inputs=[{"name": "X", "datatype": "FP32", "shape": [2**31, 2**31], "data": []}]
-    ),
-    "lying binary size": infer_message(
-        inputs=[
-            {
-                "name": "X",
-                "datatype": "FP32",
-                "shape": [1, 2],
-                "parameters": {"binary_data_size": 2**40},
-            }
-        ]
-    ),
-    "lying body length": b"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\n"
-    b"Content-Length: 99999999999999\r\n\r\n",
-    "lying header length": b"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
-    b"Inference-Header-Content-Length: 4000000000\r\n\r\n{}",
-    "two lengths": b"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
-    b"Content-Length: 3\r\n\r\n{}",
-    "half a body, then nothing": b"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\n"
-    b'Content-Length: 100\r\n\r\n{"inputs"',
-}
-
-
 @pytest.mark.parametrize("name", LYING_HTTP)
 def test_http_that_lies_gets_a_4xx(server: Server, name: str) -> None:
     with socket.create_connection(address(server.http_url), timeout=10) as raw:
@@ -213,7 +166,7 @@ def test_http_that_lies_gets_a_4xx(server: Server, name: str) -> None:
 
 def test_a_head_that_never_ends_is_cut_off(server: Server) -> None:
     with socket.create_connection(address(server.http_url), timeout=10) as raw:
-        raw.sendall(b"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        raw.sendall(ENDLESS_HEAD)
         assert raw.recv(4096) == b""  # closed, nothing was asked yet
     alive(server)
 
@@ -225,23 +178,6 @@ def test_a_client_that_hangs_up_in_the_middle_harms_nobody(server: Server) -> No
     alive(server)
 
 
-def wire_tensor(**changes: Any) -> bytes:
-    fields: dict[str, Any] = {"name": "X", "datatype": "FP32", "shape": [1, 2]} | changes
-    request = service_pb2.ModelInferRequest(model_name="two")
-    request.inputs.add(**fields)
-    request.raw_input_contents.append(struct.pack("<2f", 1, 2))
-    return request.SerializeToString()
-
-
-LYING_GRPC = {
-    "broken protobuf": (b"\xff\xff\xff", "INTERNAL"),
-    "a length past the end": (b"\x0a\xff\xff\xff\xff\x07two", "INTERNAL"),
-    "huge shape": (wire_tensor(shape=[2**62, 2**62]), "INVALID_ARGUMENT"),
-    "negative shape": (wire_tensor(shape=[-5, 2]), "INVALID_ARGUMENT"),
-    "a message over the limit": (b"\x0a\x04two " * 2000, "RESOURCE_EXHAUSTED"),
-}
-
-
 @pytest.mark.parametrize("name", LYING_GRPC)
 def test_grpc_that_lies_gets_a_status(server: Server, name: str) -> None:
     message, code = LYING_GRPC[name]
@@ -251,35 +187,6 @@ def test_grpc_that_lies_gets_a_status(server: Server, name: str) -> None:
             infer(message, timeout=10)
     assert told.value.code().name == code
     alive(server)
-
-
-def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return (
-        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-    )
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """A header field that is spelled out."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-HALF_A_CALL = (
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    + http2_frame(4, 0, 0, b"")
-    + http2_frame(
-        1,
-        4,
-        1,
-        literal(b":method", b"POST")
-        + literal(b":scheme", b"http")
-        + literal(b":path", b"/inference.GRPCInferenceService/ModelInfer")
-        + literal(b":authority", b"x")
-        + literal(b"content-type", b"application/grpc")
-        + literal(b"te", b"trailers"),
-    )
-    + http2_frame(0, 0, 1, b"\0\0\0\1\0" + b"half of it")
-)
 
 
 def test_a_grpc_message_that_never_ends_is_answered_and_let_go(server: Server) -> None:
