@@ -48,6 +48,7 @@ class Engine:
                 `max_streams` (int, concurrent gRPC calls per connection),
                 `header_timeout_secs` (float, time for a request to arrive once it has begun),
                 `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
+                `allow_client_shm` (bool, clients may register shared memory),
                 `latency_histograms` (bool),
                 `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),
                 `quantiles` (list of pairs: quantile, error of its rank)).

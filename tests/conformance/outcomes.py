@@ -53,7 +53,7 @@ class Servers:
 
 def _judge(case: Case, play: Play) -> tuple[str, list[str]]:
     if case.id in differences.MENDED:
-        told = differences.mended_difference(case, play.answers(case)[-1])
+        told = differences.mended_difference(case, play.answers(case))
         return (DISAGREES, [told]) if told else (BETTER, [])
     if differences.answers_wrong_form(case):
         steps = tuple(differences.blamed_on_the_client(step) for step in case.steps)

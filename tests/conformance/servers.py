@@ -59,7 +59,10 @@ def start(profile: Profile) -> Running:
             words[name] = value
     options = server_options([str(repository)], choose(words))
     # Triton would leave where a model fails; the recorded servers were started so that it does not.
-    options = dataclasses.replace(options, exit_on_error=False, io_threads=1, **PORTS)
+    # Shared memory was open to all clients then; newer Tritons want a flag for it, as Nerite does.
+    options = dataclasses.replace(
+        options, exit_on_error=False, io_threads=1, allow_client_shm=True, **PORTS
+    )
     server = Server(options)
     server.start()
     server.wait_loaded(60)

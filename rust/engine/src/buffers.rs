@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Aligned memory for tensors: batch buffers that are used again, and bodies that are read into place.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
@@ -37,6 +37,20 @@ impl AlignedBuffer {
             start,
             capacity,
             length: 0,
+        })
+    }
+
+    /// A buffer of `length` zero bytes; `None` if the system has no such memory.
+    #[must_use]
+    pub fn zeroed(length: usize) -> Option<Self> {
+        let capacity = length.max(ALIGNMENT);
+        let layout = Layout::from_size_align(capacity, ALIGNMENT).ok()?;
+        // SAFETY: the layout has a size above zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self {
+            start,
+            capacity,
+            length,
         })
     }
 
@@ -90,8 +104,14 @@ impl AlignedBuffer {
     /// What was written.
     #[must_use]
     pub const fn as_slice(&self) -> &[u8] {
-        // SAFETY: the first `length` bytes were written by `append` or `skip`.
+        // SAFETY: the first `length` bytes were written by `append` or `skip`, or were zero from the start.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+
+    /// What was written, to be written over.
+    pub const fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
 }
 

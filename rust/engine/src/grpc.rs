@@ -25,7 +25,7 @@ use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{infer, settings};
+use crate::{infer, settings, shared_memory};
 
 type Reply = Response<ReplyBody>;
 
@@ -166,9 +166,11 @@ async fn model_infer(
         traced.trace().mark_at(Point::ReceiveEnd, received);
     }
     let parsed = envelope.into_request(&version.spec);
-    let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let attached = parsed.and_then(|request| shared.regions.attach(request));
+    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
-    let response = infer::infer(&version, request, received, traced.as_ref()).await?;
+    let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
+    targets.write(&asked, &mut response)?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
     let (head, tail) = encode_infer(
         &version.spec,
@@ -245,6 +247,7 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
             drop(table);
             return settings::trace_setting(decode(message)?, shared).await;
         }
+        Rpc::SharedMemory(device, ask) => shared_memory::grpc(device, ask, message, shared)?,
         Rpc::ModelInfer => return Err(Error::internal("inference is answered elsewhere")),
     })
 }
@@ -285,7 +288,11 @@ async fn repository_index(message: Bytes, shared: &Shared) -> Result<Bytes, Erro
     }))
 }
 
-fn decode<M: Message + Default>(message: Bytes) -> Result<M, Error> {
+/// A message that was sent.
+///
+/// # Errors
+/// INTERNAL, in Triton's words, if it is none.
+pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Error> {
     M::decode(message).map_err(|_| Error::internal("Unable to parse request"))
 }
 

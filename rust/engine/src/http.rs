@@ -19,11 +19,11 @@ use crate::access_log::RequestId;
 use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
-use crate::routes::{Route, Target};
+use crate::routes::{Ask, Route, Target};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{infer, metrics, settings};
+use crate::{infer, metrics, settings, shared_memory};
 
 type Reply = Response<ReplyBody>;
 
@@ -147,6 +147,14 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
             let answer = settings::ask(verb, model, body, shared).await?;
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
         }
+        Route::SharedMemory(device, ask, region) => {
+            let body = match ask {
+                Ask::Register => read_body(body, None, shared).await?,
+                Ask::Status | Ask::Unregister => Bytes::new(),
+            };
+            let answer = shared_memory::http(device, ask, region, &body, shared)?;
+            Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
+        }
         Route::RepositoryIndex => {
             let payload = read_body(body, None, shared).await?;
             let answer = shared.control.ask("repository_index", payload).await?;
@@ -186,9 +194,11 @@ async fn model_infer(
         .and_then(|length| v2::parse_request(&body, length, &version.spec));
     // From here on the tensors alone keep the body.
     drop(body);
-    let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let attached = parsed.and_then(|request| shared.regions.attach(request));
+    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
-    let response = infer::infer(&version, request, received, traced.as_ref()).await?;
+    let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
+    targets.write(&asked, &mut response)?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
     let answer = v2::encode_response(
         &version.spec,

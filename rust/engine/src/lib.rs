@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod options;
 pub mod sampling;
 pub mod server;
+pub mod shared_memory;
 pub mod statistics;
 pub mod table;
 pub mod timekeeper;

@@ -36,6 +36,8 @@ pub struct Options {
     pub access_log: String,
     /// Write those lines as JSON.
     pub access_log_json: bool,
+    /// Clients may register shared memory.
+    pub allow_client_shm: bool,
     /// Which of Triton's latencies are told.
     pub latencies: LatencyOptions,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             latency_histograms: true,
             access_log: String::new(),
             access_log_json: false,
+            allow_client_shm: false,
             latencies: LatencyOptions::default(),
         }
     }

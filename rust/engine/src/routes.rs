@@ -41,6 +41,24 @@ pub enum Route<'a> {
     RepositoryIndex,
     LogSettings,
     TraceSettings(Option<Target<'a>>),
+    SharedMemory(Device, Ask, Option<&'a str>),
+}
+
+/// Whose shared memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Device {
+    System,
+    Cuda,
+}
+
+/// What is to be done with a region of shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Ask {
+    Status,
+    Register,
+    Unregister,
 }
 
 /// The group of endpoints that a restriction names.
@@ -55,6 +73,7 @@ pub enum Category {
     Statistics,
     Trace,
     Logging,
+    SharedMemory,
 }
 
 impl<'a> Route<'a> {
@@ -75,6 +94,8 @@ impl<'a> Route<'a> {
             "trace/setting" => Some(Self::TraceSettings(None)),
             _ => match rest.split_once('/')? {
                 ("models", model) => Self::of_model(model),
+                ("systemsharedmemory", rest) => Self::of_region(Device::System, rest),
+                ("cudasharedmemory", rest) => Self::of_region(Device::Cuda, rest),
                 // The name of a repository is ignored, as Triton does.
                 ("repository", index) if index.strip_suffix("/index").is_some_and(is_name) => {
                     Some(Self::RepositoryIndex)
@@ -111,6 +132,23 @@ impl<'a> Route<'a> {
         }
     }
 
+    fn of_region(device: Device, path: &'a str) -> Option<Self> {
+        let (region, verb) = match path.strip_prefix("region/") {
+            Some(rest) => {
+                let (region, verb) = rest.split_once('/')?;
+                (Some(region).filter(|name| !name.is_empty())?.into(), verb)
+            }
+            None => (None, path),
+        };
+        let ask = match verb {
+            "status" => Ask::Status,
+            "register" if region.is_some() => Ask::Register,
+            "unregister" => Ask::Unregister,
+            _ => return None,
+        };
+        Some(Self::SharedMemory(device, ask, region))
+    }
+
     /// Whether it answers to a method.
     #[must_use]
     pub fn answers_to(&self, method: &str) -> bool {
@@ -122,7 +160,9 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::ModelInfer(_) | Self::RepositoryIndex => "POST",
+            Self::ModelInfer(_)
+            | Self::RepositoryIndex
+            | Self::SharedMemory(_, Ask::Register | Ask::Unregister, _) => "POST",
             _ => "GET",
         }
     }
@@ -139,6 +179,7 @@ impl<'a> Route<'a> {
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
+            Self::SharedMemory(..) => Category::SharedMemory,
         }
     }
 }
@@ -167,6 +208,7 @@ pub enum Rpc {
     HealthCheck,
     LogSettings,
     TraceSetting,
+    SharedMemory(Device, Ask),
 }
 
 impl Rpc {
@@ -186,10 +228,24 @@ impl Rpc {
                 "RepositoryIndex" => Some(Self::RepositoryIndex),
                 "LogSettings" => Some(Self::LogSettings),
                 "TraceSetting" => Some(Self::TraceSetting),
-                _ => None,
+                _ => Self::of_region(method),
             };
         }
         (path == "/grpc.health.v1.Health/Check").then_some(Self::HealthCheck)
+    }
+
+    fn of_region(method: &str) -> Option<Self> {
+        let (device, rest) = match method.strip_prefix("System") {
+            Some(rest) => (Device::System, rest),
+            None => (Device::Cuda, method.strip_prefix("Cuda")?),
+        };
+        let ask = match rest.strip_prefix("SharedMemory")? {
+            "Status" => Ask::Status,
+            "Register" => Ask::Register,
+            "Unregister" => Ask::Unregister,
+            _ => return None,
+        };
+        Some(Self::SharedMemory(device, ask))
     }
 
     /// The category it belongs to.
@@ -206,6 +262,7 @@ impl Rpc {
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSetting => Category::Trace,
             Self::LogSettings => Category::Logging,
+            Self::SharedMemory(..) => Category::SharedMemory,
         }
     }
 }
@@ -275,6 +332,22 @@ mod tests {
             ("/v2/models/m/trace/setting/more", None),
             ("/v2/repository/r/index", Some(Route::RepositoryIndex)),
             ("/v2/repository//index", None),
+            (
+                "/v2/systemsharedmemory/status",
+                Some(Route::SharedMemory(Device::System, Ask::Status, None)),
+            ),
+            (
+                "/v2/cudasharedmemory/region/r/register",
+                Some(Route::SharedMemory(Device::Cuda, Ask::Register, Some("r"))),
+            ),
+            (
+                "/v2/systemsharedmemory/unregister",
+                Some(Route::SharedMemory(Device::System, Ask::Unregister, None)),
+            ),
+            ("/v2/systemsharedmemory/register", None),
+            ("/v2/systemsharedmemory/region//status", None),
+            ("/v2/systemsharedmemory/region/r", None),
+            ("/v2/systemsharedmemory", None),
             ("/v1/models/m", None),
             ("", None),
         ];

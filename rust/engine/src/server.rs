@@ -23,6 +23,7 @@ use crate::control::Control;
 use crate::lane::{self, Lanes};
 use crate::latencies::Latencies;
 use crate::options::Options;
+use crate::shared_memory::Regions;
 use crate::statistics::Statistics;
 use crate::table::{Entry, Table};
 use crate::timekeeper::Timekeeper;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub control: Control,
     /// The lanes between I/O threads and instances.
     pub lanes: Arc<Lanes>,
+    /// The shared memory that clients registered.
+    pub regions: Regions,
     /// Decides which requests are traced.
     pub tracer: Arc<Tracer>,
     /// The access log, if there is one.
@@ -156,6 +159,7 @@ impl Engine {
         };
         let shared = Arc::new(Shared {
             options,
+            regions: Regions::default(),
             tracer: Arc::default(),
             access_log,
             control: Control::default(),

@@ -73,6 +73,17 @@ pub struct Control {
     pub timeout_us: u64,
 }
 
+/// A part of a registered region of shared memory, as a request names it (`spec/triton.md` 1.8).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Window {
+    /// The name under which the region was registered.
+    pub region: ByteString,
+    /// Where the part begins in the region, in bytes.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
 /// How one output is to be answered.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct RequestedOutput {
@@ -82,6 +93,8 @@ pub struct RequestedOutput {
     pub binary: bool,
     /// The `k` best classes instead of the tensor; 0 for the tensor itself.
     pub classification: u32,
+    /// Into shared memory, so that the answer has no data.
+    pub window: Option<Box<Window>>,
 }
 
 /// An inference request, checked for form but not yet against its model.
@@ -95,6 +108,8 @@ pub struct InferRequest {
     pub parameters: Parameters,
     /// The input tensors, in the client's order.
     pub inputs: SmallVec<[Tensor; 2]>,
+    /// The inputs, by their place in `inputs`, whose data are in shared memory and not here yet.
+    pub windows: Vec<(usize, Window)>,
     /// The outputs asked for; empty for all of them.
     pub outputs: SmallVec<[RequestedOutput; 2]>,
     /// HTTP: outputs that are not listed are answered as bytes.

@@ -287,6 +287,7 @@ fn all_that_a_request_may_say_is_understood() {
         name: "X".into(),
         binary: true,
         classification: 3,
+        window: None,
     };
     assert_eq!(request.outputs.to_vec(), [output]);
     assert!(request.binary_default);
@@ -362,13 +363,7 @@ fn refusals_that_no_recording_has() {
             "unexpected size for input 'X', expecting 18446744073709551615 additional bytes for model 'm'",
         ),
         (
-            r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"shared_memory_region":"r"}}]}"#,
-            None,
-            404,
-            "Unable to find shared memory region: 'r'",
-        ),
-        (
-            r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"shared_memory_region":"r","classification":1}}]}"#,
+            r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"shared_memory_region":"r","shared_memory_byte_size":4,"classification":1}}]}"#,
             None,
             400,
             "Output can't set both 'shared_memory_region' and 'classification'",

@@ -200,6 +200,13 @@ fn accept(model: &Model, request: &Value) -> Result<InferRequest, Error> {
         .map(|text| parse_header_length(text.as_bytes(), body.len()))
         .transpose()?;
     let mut request = parse_request(&body, length, &model.spec)?;
+    // The engine looks for regions before anything is checked; none is registered here.
+    let windows = request.windows.iter().map(|(_, window)| window);
+    let outputs = request.outputs.iter().filter_map(|it| it.window.as_deref());
+    if let Some(window) = windows.chain(outputs).next() {
+        let text = format!("Unable to find shared memory region: '{}'", window.region);
+        return Err(Error::not_found(text));
+    }
     check(&mut request, &model.spec)?;
     Ok(request)
 }

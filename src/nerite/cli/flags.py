@@ -310,6 +310,14 @@ FLAGS: tuple[Flag, ...] = (
         minimum=0,
     ),
     Flag(
+        "--allow-client-shm",
+        "bool",
+        "Clients may register shared memory of this machine.",
+        SERVER,
+        default="false",
+        option="allow_client_shm",
+    ),
+    Flag(
         "--io-threads",
         "int",
         "Threads that serve sockets; 0: one per usable core.",
@@ -430,7 +438,6 @@ FLAGS: tuple[Flag, ...] = (
     _refused("--rate-limit", "text", f"the rate limiter is {_LATER}", "off"),
     _refused("--rate-limit-resource", "list", f"the rate limiter is {_LATER}"),
     _refused("--host-policy", "list", f"host policies are {_LATER}; use taskset or numactl"),
-    _refused("--allow-client-shm", "bool", f"shared memory of clients is {_LATER}", "false"),
     # Deprecated by Triton itself.
     Flag(
         "--strict-model-config",

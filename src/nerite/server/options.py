@@ -91,6 +91,10 @@ class ServerOptions:
     access_log: str = ""
     """A file that gets a line for each answered request; `-` is standard error, empty is none."""
 
+    # Shared memory.
+    allow_client_shm: bool = False
+    """Clients of this machine may register shared memory and name tensors in it."""
+
     # Traces.
     tracing: TraceOptions = field(default_factory=TraceOptions)
     """Which requests are traced at the start, and where their traces go."""

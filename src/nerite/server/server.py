@@ -38,6 +38,8 @@ EXTENSIONS = (
     "model_repository",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
@@ -243,6 +245,7 @@ class Server:
             "header_timeout_secs": float(options.header_timeout_secs),
             "latency_histograms": options.latency_histograms,
             "access_log": options.access_log,
+            "allow_client_shm": options.allow_client_shm,
             "access_log_json": options.log_format == "json",
             "latencies": {
                 "counters": options.counter_latencies,

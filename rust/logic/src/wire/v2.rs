@@ -11,11 +11,13 @@ mod header;
 mod input;
 mod request;
 mod response;
+mod shared_memory;
 
 pub use crate::message::Asked;
 pub use crate::wire::classification::Labels;
 pub use header::{parse_header_length, parse_request};
 pub use response::{Answer, encode_error, encode_response};
+pub use shared_memory::{Registration, parse_registration};
 
 use crate::error::Error;
 use crate::wire::json::Syntax;

@@ -6,11 +6,11 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::contents;
-use super::parameters::{Map, find, read_entry, split};
+use super::parameters::{Map, find, read_entry, split, window};
 use super::reader::{Malformed, Reader, Span, Wire};
 use crate::DataType;
 use crate::error::Error;
-use crate::message::{InferRequest, Parameter, RequestedOutput, Shape, Tensor};
+use crate::message::{InferRequest, Parameter, RequestedOutput, Shape, Tensor, Window};
 use crate::spec::ModelSpec;
 
 /// Most inputs, outputs and dimensions of one request.
@@ -135,14 +135,15 @@ impl InferEnvelope {
         let (control, parameters) = split(self.parameters)?;
         let mut raw = self.raw.iter();
         let mut inputs = SmallVec::with_capacity(self.inputs.len());
+        let mut windows = Vec::new();
         let any_raw = !self.raw.is_empty();
         for input in self.inputs {
-            inputs.push(read_data(
-                &self.message,
-                spec,
-                input,
-                any_raw.then_some(&mut raw),
-            )?);
+            let raw = any_raw.then_some(&mut raw);
+            let (tensor, window) = read_data(&self.message, spec, input, raw)?;
+            if let Some(window) = window {
+                windows.push((inputs.len(), window));
+            }
+            inputs.push(tensor);
         }
         let surplus = raw.count();
         if surplus > 0 {
@@ -159,6 +160,7 @@ impl InferEnvelope {
             control,
             parameters,
             inputs,
+            windows,
             outputs: outputs.collect::<Result<_, _>>()?,
             binary_default: true,
         })
@@ -237,13 +239,20 @@ fn read_data(
     spec: &ModelSpec,
     input: Input,
     raw: Option<&mut std::slice::Iter<'_, Span>>,
-) -> Result<Tensor, Error> {
+) -> Result<(Tensor, Option<Window>), Error> {
     let (name, model) = (&input.name, &spec.name);
     let datatype = DataType::from_name(&input.datatype);
-    if let Some(region) = find(&input.parameters, "shared_memory_region") {
-        return Err(no_region(region.as_ref()));
-    }
+    let window = window(&input.parameters, name)?;
     let data = match raw {
+        _ if window.is_some() => {
+            if !input.contents.is_empty() {
+                return Err(Error::invalid(format!(
+                    "unexpected 'content' provided when using shared memory for input tensor '{name}' for \
+                     model '{model}'"
+                )));
+            }
+            Some(Bytes::new())
+        }
         Some(_) if !input.contents.is_empty() => {
             return Err(Error::invalid(format!(
                 "contents field must not be specified when using raw_input_contents for '{name}' for \
@@ -275,30 +284,18 @@ fn read_data(
             ),
         ));
     };
-    Ok(Tensor {
+    let tensor = Tensor {
         name: input.name,
         datatype,
         shape: input.shape,
         data,
-    })
-}
-
-fn no_region(region: Option<&Parameter>) -> Error {
-    match region {
-        Some(Parameter::String(region)) => {
-            Error::not_found(format!("Unable to find shared memory region: '{region}'"))
-        }
-        _ => Error::invalid(
-            "invalid value type for 'shared_memory_region' parameter, expected string_param.",
-        ),
-    }
+    };
+    Ok((tensor, window))
 }
 
 impl Output {
     fn into_requested(self) -> Result<RequestedOutput, Error> {
-        if let Some(region) = find(&self.parameters, "shared_memory_region") {
-            return Err(no_region(region.as_ref()));
-        }
+        let window = window(&self.parameters, &self.name)?;
         let classification = match find(&self.parameters, "classification") {
             None => 0,
             Some(Some(Parameter::Int(k))) if *k > 0 => u32::try_from(*k).unwrap_or(u32::MAX),
@@ -313,10 +310,16 @@ impl Output {
                 ));
             }
         };
+        if window.is_some() && classification > 0 {
+            return Err(Error::invalid(
+                "Output can't set both 'shared_memory_region' and 'classification'",
+            ));
+        }
         Ok(RequestedOutput {
             name: self.name,
             binary: true,
             classification,
+            window: window.map(Box::new),
         })
     }
 }

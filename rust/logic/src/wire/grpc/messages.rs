@@ -243,3 +243,32 @@ pub struct HealthCheckResponse {
     #[prost(int32, tag = "1")]
     pub status: i32,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryRegion {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub key: String,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(uint64, tag = "4")]
+    pub byte_size: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryStatusResponse {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub regions: BTreeMap<String, SystemSharedMemoryRegion>,
+}
+
+/// Asks for the status of a region of shared memory, or to unregister it; without name for all.
+#[derive(Clone, PartialEq, Message)]
+pub struct SharedMemoryName {
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// The answer to registering and unregistering, and to the status of CUDA's, of which there is none.
+#[derive(Clone, PartialEq, Message)]
+pub struct Empty {}

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::reader::{Malformed, Reader, Span, Wire};
 use crate::error::Error;
-use crate::message::{Control, CorrelationId, Parameter, Parameters};
+use crate::message::{Control, CorrelationId, Parameter, Parameters, Window};
 
 /// A map as it was sent: of equal keys the last counts, and a value may be missing.
 pub type Map = Vec<(ByteString, Option<Parameter>)>;
@@ -62,6 +62,34 @@ pub fn find<'a>(map: &'a Map, key: &str) -> Option<&'a Option<Parameter>> {
     map.iter()
         .find(|(known, _)| *known == key)
         .map(|(_, value)| value)
+}
+
+/// The part of shared memory that the parameters of tensor `tensor` name, if they name one.
+pub fn window(map: &Map, tensor: &str) -> Result<Option<Window>, Error> {
+    const SIZE: &str = "shared_memory_byte_size";
+    let region = match find(map, "shared_memory_region") {
+        None => return Ok(None),
+        Some(Some(Parameter::String(region))) => region.clone(),
+        Some(_) => return Err(wrong_type("shared_memory_region", "string_param")),
+    };
+    let number = |key: &str| match find(map, key) {
+        None => Ok(None),
+        // Negative ones lie outside of every region.
+        Some(Some(Parameter::Int(value))) => Ok(Some(u64::try_from(*value).unwrap_or(u64::MAX))),
+        Some(_) => Err(wrong_type(key, "int64_param")),
+    };
+    let size = number(SIZE)?.ok_or_else(|| {
+        Error::invalid(format!(
+            "'{SIZE}' must be specified along with 'shared_memory_region' parameter for tensor \
+             '{tensor}'"
+        ))
+    })?;
+    let offset = number("shared_memory_offset")?.unwrap_or(0);
+    Ok(Some(Window {
+        region,
+        offset,
+        size,
+    }))
 }
 
 /// Parts what the server understands from what goes to the model.

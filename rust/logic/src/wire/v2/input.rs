@@ -5,12 +5,12 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::data::{Elements, Fault, read_array};
-use super::request::{Parser, first, no_region};
+use super::request::{Parser, SharedMemory, first};
 use super::{Failure, NON_ARRAY, NON_UNSIGNED, absent, unable};
 use crate::DataType;
 use crate::check::{self, MAX_DIMENSIONS, size, too_many, wrong_type};
 use crate::error::Error;
-use crate::message::{Shape, Tensor};
+use crate::message::{Shape, Tensor, Window};
 use crate::wire::json::{Kind, MAX_DEPTH, Number};
 
 /// A `data` member, which can only be read when name and type are known.
@@ -28,7 +28,7 @@ enum Data {
 #[derive(Default)]
 struct Sources {
     binary_size: Option<u64>,
-    region: Option<ByteString>,
+    shared: SharedMemory,
 }
 
 /// The members of an input, in whatever order they come.
@@ -42,8 +42,8 @@ struct Draft {
 }
 
 impl Parser<'_> {
-    /// Reads the input that is next.
-    pub(super) fn input(&mut self, id: &str) -> Result<Tensor, Failure> {
+    /// Reads the input that is next; one in shared memory has no data yet.
+    pub(super) fn input(&mut self, id: &str) -> Result<(Tensor, Option<Window>), Failure> {
         let mut draft = Draft {
             name: None,
             datatype: None,
@@ -111,10 +111,11 @@ impl Parser<'_> {
                     sources.binary_size =
                         Some(size.ok_or_else(|| unable("binary_data_size", NON_UNSIGNED))?);
                 }
-                b"shared_memory_region" if sources.region.is_none() => {
-                    sources.region = Some(self.string("shared_memory_region")?);
+                name => {
+                    if !self.shared_memory(name, &mut sources.shared)? {
+                        self.json.skip()?;
+                    }
                 }
-                _ => self.json.skip()?,
             }
         }
         Ok(())
@@ -190,7 +191,7 @@ impl Parser<'_> {
     }
 
     /// Makes a tensor of the members, looking at them in Triton's order.
-    fn tensor(&mut self, id: &str, draft: Draft) -> Result<Tensor, Failure> {
+    fn tensor(&mut self, id: &str, draft: Draft) -> Result<(Tensor, Option<Window>), Failure> {
         let Draft {
             name,
             datatype,
@@ -202,20 +203,25 @@ impl Parser<'_> {
         let name = name.ok_or_else(|| absent("name"))?;
         let datatype = datatype.ok_or_else(|| absent("datatype"))?;
         let shape = shape.ok_or_else(|| absent("shape"))?;
-        if let Some(region) = &sources.region {
-            return Err(no_region(region).into());
-        }
-        let data = match sources.binary_size {
-            Some(size) => self.slice(&name, size)?,
-            None => return self.json_tensor(id, name, datatype, shape, data),
+        let window = sources.shared.window();
+        let data = match (&window, sources.binary_size) {
+            (Some(_), _) => Bytes::new(),
+            (None, Some(size)) => self.slice(&name, size)?,
+            (None, None) => {
+                let tensor = self.json_tensor(id, name, datatype, shape, data)?;
+                return Ok((tensor, None));
+            }
         };
         match datatype {
-            Some(datatype) => Ok(Tensor {
-                name,
-                datatype,
-                shape,
-                data,
-            }),
+            Some(datatype) => {
+                let tensor = Tensor {
+                    name,
+                    datatype,
+                    shape,
+                    data,
+                };
+                Ok((tensor, window))
+            }
             None => Err(self.no_type(id, &name).into()),
         }
     }
@@ -303,10 +309,11 @@ impl Parser<'_> {
 }
 
 fn one_source(data: &Data, sources: &Sources) -> Result<(), Failure> {
+    let region = sources.shared.region.as_ref();
     let set = [
         (!matches!(data, Data::None)).then_some(" 'data'"),
         sources.binary_size.map(|_| " 'binary_data_size'"),
-        sources.region.as_ref().map(|_| " 'shared_memory_region'"),
+        region.map(|_| " 'shared_memory_region'"),
     ];
     if set.iter().flatten().count() == 1 {
         return Ok(());

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{Failure, NON_ARRAY, NON_BOOLEAN, NON_STRING, NON_UNSIGNED, absent, unable};
 use crate::check::{MAX_PARAMETERS, MAX_TENSORS, too_many};
 use crate::error::Error;
-use crate::message::{CorrelationId, InferRequest, Parameter, RequestedOutput};
+use crate::message::{CorrelationId, InferRequest, Parameter, RequestedOutput, Window};
 use crate::spec::ModelSpec;
 use crate::wire::json::{Kind, Number, Reader, Text};
 
@@ -115,7 +115,10 @@ impl<'a> Parser<'a> {
             if request.inputs.len() >= MAX_TENSORS {
                 return Err(too_many("inputs", MAX_TENSORS, self.spec).into());
             }
-            let tensor = self.input(&request.id)?;
+            let (tensor, window) = self.input(&request.id)?;
+            if let Some(window) = window {
+                request.windows.push((request.inputs.len(), window));
+            }
             request.inputs.push(tensor);
         }
         Ok(())
@@ -226,7 +229,7 @@ impl<'a> Parser<'a> {
 
     fn output(&mut self) -> Result<RequestedOutput, Failure> {
         let (mut name, mut parameters, mut output) = (None, false, RequestedOutput::default());
-        let mut region = None;
+        let mut shared = SharedMemory::default();
         if self.json.kind() == Kind::Object {
             self.json.enter();
             let mut start = true;
@@ -234,7 +237,7 @@ impl<'a> Parser<'a> {
                 match member.bytes() {
                     b"name" if name.is_none() => name = Some(self.string("name")?),
                     b"parameters" if first(&mut parameters) && self.json.kind() == Kind::Object => {
-                        region = self.output_parameters(&mut output)?;
+                        shared = self.output_parameters(&mut output)?;
                     }
                     _ => self.json.skip()?,
                 }
@@ -243,21 +246,20 @@ impl<'a> Parser<'a> {
             self.json.skip()?;
         }
         output.name = name.ok_or_else(|| absent("name"))?;
-        match region {
-            Some(region) => Err(region_conflict(&output)
-                .unwrap_or_else(|| no_region(&region))
-                .into()),
-            None => Ok(output),
+        if let Some(window) = shared.window() {
+            if let Some(conflict) = region_conflict(&output) {
+                return Err(conflict.into());
+            }
+            output.window = Some(Box::new(window));
         }
+        Ok(output)
     }
 
     /// Reads the parameters of an output; returns the shared memory it names.
-    fn output_parameters(
-        &mut self,
-        output: &mut RequestedOutput,
-    ) -> Result<Option<ByteString>, Failure> {
+    fn output_parameters(&mut self, output: &mut RequestedOutput) -> Result<SharedMemory, Failure> {
         self.json.enter();
-        let (mut binary, mut classification, mut region) = (false, false, None);
+        let (mut binary, mut classification) = (false, false);
+        let mut shared = SharedMemory::default();
         let mut start = true;
         while let Some(member) = self.json.member(&mut start)? {
             match member.bytes() {
@@ -271,13 +273,37 @@ impl<'a> Parser<'a> {
                     // More classes than there can be are all classes.
                     output.classification = u32::try_from(count).unwrap_or(u32::MAX);
                 }
-                b"shared_memory_region" if region.is_none() => {
-                    region = Some(self.string("shared_memory_region")?);
+                name => {
+                    if !self.shared_memory(name, &mut shared)? {
+                        self.json.skip()?;
+                    }
                 }
-                _ => self.json.skip()?,
             }
         }
-        Ok(region)
+        Ok(shared)
+    }
+
+    /// Reads the member that is next if it is one of shared memory's; whether it is.
+    pub(super) fn shared_memory(
+        &mut self,
+        name: &[u8],
+        shared: &mut SharedMemory,
+    ) -> Result<bool, Failure> {
+        let (number, name) = match name {
+            b"shared_memory_region" if shared.region.is_none() => {
+                shared.region = Some(self.string("shared_memory_region")?);
+                return Ok(true);
+            }
+            b"shared_memory_offset" if shared.offset.is_none() => {
+                (&mut shared.offset, "shared_memory_offset")
+            }
+            b"shared_memory_byte_size" if shared.size.is_none() => {
+                (&mut shared.size, "shared_memory_byte_size")
+            }
+            _ => return Ok(false),
+        };
+        *number = Some(self.unsigned()?.ok_or_else(|| unable(name, NON_UNSIGNED))?);
+        Ok(true)
     }
 }
 
@@ -294,8 +320,21 @@ fn region_conflict(output: &RequestedOutput) -> Option<Error> {
     Some(Error::invalid(text))
 }
 
-/// The answer to any use of shared memory, of which there is none yet.
-#[cold]
-pub(super) fn no_region(region: &str) -> Error {
-    Error::not_found(format!("Unable to find shared memory region: '{region}'"))
+/// The parameters that name a part of shared memory, in whatever order they come.
+#[derive(Default)]
+pub(super) struct SharedMemory {
+    pub(super) region: Option<ByteString>,
+    offset: Option<u64>,
+    size: Option<u64>,
+}
+
+impl SharedMemory {
+    /// The part that they name, if they name one. Without a size it has none, as in Triton.
+    pub(super) fn window(self) -> Option<Window> {
+        Some(Window {
+            region: self.region?,
+            offset: self.offset.unwrap_or(0),
+            size: self.size.unwrap_or(0),
+        })
+    }
 }

@@ -72,7 +72,10 @@ pub fn encode_response(
         let (binary, classes) = listed.map_or((asked.binary_default, 0), |output| {
             (output.binary, output.classification)
         });
-        if classes > 0 {
+        if listed.is_some_and(|output| output.window.is_some()) {
+            head(&mut out, tensor);
+            out.extend_from_slice(b"]}");
+        } else if classes > 0 {
             output(
                 &mut out,
                 &classify(spec, tensor, classes, labels)?,
@@ -143,17 +146,7 @@ fn output(
     binary: bool,
     tail: &mut SmallVec<[Bytes; 2]>,
 ) -> Result<(), Error> {
-    out.extend_from_slice(b"{\"name\":");
-    string(out, tensor.name.as_bytes());
-    out.extend_from_slice(b",\"datatype\":\"");
-    out.extend_from_slice(tensor.datatype.name().as_bytes());
-    out.extend_from_slice(b"\",\"shape\":[");
-    for (index, dim) in tensor.shape.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        integer(out, *dim);
-    }
+    head(out, tensor);
     if binary {
         out.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
         integer(out, tensor.data.len());
@@ -170,6 +163,21 @@ fn output(
     }
     out.extend_from_slice(b"]}");
     Ok(())
+}
+
+/// What stands before an output's data, up to the end of its shape.
+fn head(out: &mut Vec<u8>, tensor: &Tensor) {
+    out.extend_from_slice(b"{\"name\":");
+    string(out, tensor.name.as_bytes());
+    out.extend_from_slice(b",\"datatype\":\"");
+    out.extend_from_slice(tensor.datatype.name().as_bytes());
+    out.extend_from_slice(b"\",\"shape\":[");
+    for (index, dim) in tensor.shape.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        integer(out, *dim);
+    }
 }
 
 /// The elements, each with a comma behind it.
