@@ -21,6 +21,7 @@ pub mod lane;
 pub mod latencies;
 pub mod metrics;
 pub mod options;
+pub mod responses;
 pub mod sampling;
 pub mod server;
 pub mod statistics;
@@ -31,6 +32,8 @@ pub mod version;
 
 mod body;
 pub mod connection;
+mod frames;
+mod grpc_stream;
 mod infer;
 pub mod metadata;
 pub mod routes;

@@ -163,6 +163,7 @@ pub enum Rpc {
     ModelConfig,
     ModelStatistics,
     ModelInfer,
+    ModelStreamInfer,
     RepositoryIndex,
     HealthCheck,
     LogSettings,
@@ -176,6 +177,7 @@ impl Rpc {
         if let Some(method) = path.strip_prefix("/inference.GRPCInferenceService/") {
             return match method {
                 "ModelInfer" => Some(Self::ModelInfer),
+                "ModelStreamInfer" => Some(Self::ModelStreamInfer),
                 "ServerLive" => Some(Self::ServerLive),
                 "ServerReady" => Some(Self::ServerReady),
                 "ModelReady" => Some(Self::ModelReady),
@@ -202,7 +204,7 @@ impl Rpc {
             Self::ServerMetadata | Self::ModelMetadata => Category::Metadata,
             Self::ModelConfig => Category::ModelConfig,
             Self::ModelStatistics => Category::Statistics,
-            Self::ModelInfer => Category::Inference,
+            Self::ModelInfer | Self::ModelStreamInfer => Category::Inference,
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSetting => Category::Trace,
             Self::LogSettings => Category::Logging,
