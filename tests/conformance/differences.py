@@ -22,7 +22,6 @@ LATER_THEMES: Final[Mapping[str, str]] = {
     "grpc_repository": "repository control",
     "grpc_restricted": "restricted protocols",
     "grpc_shm": "shared memory",
-    "grpc_stream": "ModelStreamInfer",
     "header_forward": "header forwarding",
     "raw_http": "raw HTTP",
     "repository_explicit": "repository control",
@@ -36,8 +35,6 @@ LATER_THEMES: Final[Mapping[str, str]] = {
 LATER_MODELS: Final[Mapping[str, str]] = {
     "ens": "ensembles",
     "ens_err": "ensembles",
-    "gen": "decoupled models",
-    "rep": "decoupled models",
     "seq": "sequence batcher",
 }
 

@@ -2,8 +2,8 @@
 """`pb_utils`' requests and responses.
 
 An incoming request is a thin, lazy face of the data plane's request: a model that reads one
-input pays for one input. What needs a way back into the server (calls of other models, streamed
-responses, rescheduling) refuses with a text that says so instead of pretending.
+input pays for one input. What needs a way back into the server (calls of other models,
+rescheduling) refuses with a text that says so instead of pretending.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nerite.backends.python.failures import TritonError, TritonModelException, refuse
+from nerite.backends.python.senders import InferenceResponseSender
 from nerite.backends.python.tensor import Tensor, incoming
 
 if TYPE_CHECKING:
@@ -80,9 +81,15 @@ class InferenceRequest:
         """Belongs to calls of other models, which are not supported yet."""
         refuse("InferenceRequest.set_flags")
 
-    def get_response_sender(self) -> NoReturn:
-        """Belongs to streaming, which is not supported yet."""
-        refuse("InferenceRequest.get_response_sender (streamed responses)")
+    def get_response_sender(self) -> InferenceResponseSender:
+        """Where a decoupled model sends its responses; it may be asked for more than once."""
+        sender = self._request.response_sender()
+        if sender is None:
+            refuse(
+                "InferenceRequest.get_response_sender in a model that is not decoupled "
+                "(model_transaction_policy { decoupled: true })"
+            )
+        return InferenceResponseSender(sender)
 
     def set_release_flags(self, flags: int) -> None:
         """Accepts the default; giving a request back to the scheduler is not supported yet."""
