@@ -33,6 +33,7 @@ pub mod version;
 mod body;
 pub mod connection;
 mod frames;
+mod generate;
 mod grpc_stream;
 mod infer;
 pub mod metadata;

@@ -38,6 +38,8 @@ pub enum Route<'a> {
     ModelConfig(Target<'a>),
     ModelStatistics(Option<Target<'a>>),
     ModelInfer(Target<'a>),
+    Generate(Target<'a>),
+    GenerateStream(Target<'a>),
     RepositoryIndex,
     LogSettings,
     TraceSettings(Option<Target<'a>>),
@@ -104,6 +106,8 @@ impl<'a> Route<'a> {
         match verb {
             None => Some(Self::ModelMetadata(target)),
             Some("infer") => Some(Self::ModelInfer(target)),
+            Some("generate") => Some(Self::Generate(target)),
+            Some("generate_stream") => Some(Self::GenerateStream(target)),
             Some("ready") => Some(Self::ModelReady(target)),
             Some("config") => Some(Self::ModelConfig(target)),
             Some("stats") => Some(Self::ModelStatistics(Some(target))),
@@ -122,7 +126,10 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::ModelInfer(_) | Self::RepositoryIndex => "POST",
+            Self::ModelInfer(_)
+            | Self::Generate(_)
+            | Self::GenerateStream(_)
+            | Self::RepositoryIndex => "POST",
             _ => "GET",
         }
     }
@@ -135,7 +142,9 @@ impl<'a> Route<'a> {
             Self::ServerMetadata | Self::ModelMetadata(_) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
-            Self::ModelInfer(_) => Category::Inference,
+            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
+                Category::Inference
+            }
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
@@ -264,6 +273,15 @@ mod tests {
                 Some(Route::ModelStatistics(Some(target("m", None)))),
             ),
             ("/v2/models/m/infer/more", None),
+            (
+                "/v2/models/m/generate",
+                Some(Route::Generate(target("m", None))),
+            ),
+            (
+                "/v2/models/m/versions/2/generate_stream",
+                Some(Route::GenerateStream(target("m", Some("2")))),
+            ),
+            ("/v2/models/m/generate/stream", None),
             ("/v2/repository/index", Some(Route::RepositoryIndex)),
             ("/v2/logging", Some(Route::LogSettings)),
             ("/v2/logging/", None),
