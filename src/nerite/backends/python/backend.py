@@ -77,6 +77,8 @@ class PythonBackend:
                 responses = self._finish(responses)
         except Exception as why:
             raise self._failure(why) from why
+        if responses is None and any(hasattr(request, "_only") for request in requests):
+            responses = [None] * len(requests)
         if type(responses) is not list:
             raise self._refusal(_wrong_return(responses, len(requests)))
         if len(responses) != len(requests):
@@ -94,6 +96,9 @@ class PythonBackend:
                 else self._answer(response)
                 for response in responses
             ]
+        except _Sent:
+            pairs = zip(requests, responses, strict=True)
+            return [self._sent(request, response) for request, response in pairs]
         except (AttributeError, TypeError) as why:
             raise self._refusal(
                 "an InferenceResponse has output_tensors that are not a list of pb_utils.Tensor"
@@ -141,15 +146,22 @@ class PythonBackend:
                 self._loop = None
 
     def _answer(self, response: Any) -> Answer:
+        if response is None:
+            raise _Sent
         if not isinstance(response, InferenceResponse):
-            raise self._refusal(
-                "Expected an 'InferenceResponse' object in the execute function return list, "
-                f"found type '{type(response)}'."
-            )
+            raise self._refusal(_no_response(response))
         if response._error is not None:
             return response._error.as_exception()
         outputs = {tensor._name: tensor._array for tensor in response._tensors}
         return (outputs, response._parameters) if response._parameters else outputs
+
+    def _sent(self, request: IncomingRequest, response: Any) -> Answer:
+        """The answer where None says that the request's sender was used, or will be."""
+        if response is not None:
+            return self._answer(response)
+        if not hasattr(request, "_only"):
+            raise self._refusal(_no_response(response))
+        return request._only.wait()
 
     def _finish(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         if self._loop is None:
@@ -167,6 +179,17 @@ def _wrong_return(responses: Any, requests: int) -> str:
     # Triton never answers when execute returns None; here that is an answer like any other.
     text = f"Expected a list in the execute return, found type '{type(responses)}'."
     return f"{text} {requests} request(s) got no response." if responses is None else text
+
+
+class _Sent(Exception):
+    """A response is None."""
+
+
+def _no_response(response: Any) -> str:
+    return (
+        "Expected an 'InferenceResponse' object in the execute function return list, "
+        f"found type '{type(response)}'."
+    )
 
 
 def _not_none(instance: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nerite.backends.python.failures import TritonError, TritonModelException, refuse
-from nerite.backends.python.senders import InferenceResponseSender
+from nerite.backends.python.senders import InferenceResponseSender, OnlyResponse
 from nerite.backends.python.tensor import Tensor, incoming
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ REQUEST_RELEASE_RESCHEDULE: Final = 2
 class InferenceRequest:
     """A request that came in. Making one, to call another model, is not supported yet."""
 
-    __slots__ = ("_arrays", "_datatypes", "_request")
+    __slots__ = ("_arrays", "_datatypes", "_only", "_request")
 
     _request: Request
+    _only: OnlyResponse
+    """There once a model that is not decoupled has asked for the sender."""
     _arrays: Mapping[str, Any] | None
     _datatypes: Mapping[str, str]
 
@@ -82,13 +84,12 @@ class InferenceRequest:
         refuse("InferenceRequest.set_flags")
 
     def get_response_sender(self) -> InferenceResponseSender:
-        """Where a decoupled model sends its responses; it may be asked for more than once."""
+        """The way to answer without returning responses; it may be asked for more than once."""
         sender = self._request.response_sender()
         if sender is None:
-            refuse(
-                "InferenceRequest.get_response_sender in a model that is not decoupled "
-                "(model_transaction_policy { decoupled: true })"
-            )
+            if not hasattr(self, "_only"):
+                self._only = OnlyResponse(self._request)
+            sender = self._only.sender()
         return InferenceResponseSender(sender)
 
     def set_release_flags(self, flags: int) -> None:
