@@ -21,7 +21,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString, 
 use crate::errors::from_exception;
 
 /// Outputs up to this size are copied: cheaper than a reference that another thread must give back.
-const COPIED: usize = 64 << 10;
+pub const COPIED: usize = 64 << 10;
 
 type Tickets = [Ticket<Box<Pending>>];
 

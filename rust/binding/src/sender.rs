@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use nerite_engine::Version;
-use nerite_engine::lane::Outcome;
+use nerite_engine::lane::{Outcome, Pending};
 use nerite_engine::responses::{Answer, Responder, Sending};
 use nerite_logic::Error;
-use nerite_logic::message::RequestedOutput;
+use nerite_logic::message::{RequestedOutput, Tensor};
+use nerite_logic::schedulers::Ticket;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use smallvec::SmallVec;
 
 use crate::batch::Data;
 use crate::call::without_gil;
-use crate::outputs::single;
+use crate::outputs::{COPIED, single};
 
 /// How long a model waits for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,7 +30,7 @@ pub struct Responders(Mutex<Vec<Option<Arc<Responder>>>>);
 impl Responders {
     /// Takes the responders out of the requests of a batch.
     pub fn take(
-        tickets: &mut [nerite_logic::schedulers::Ticket<Box<nerite_engine::lane::Pending>>],
+        tickets: &mut [Ticket<Box<Pending>>],
     ) -> Self {
         let each = tickets
             .iter_mut()
@@ -88,10 +90,21 @@ impl ResponseSender {
     }
 }
 
+/// Copies a tensor that is borrowed from Python: unlike one that `execute` returned it may be written again
+/// as soon as it is sent.
+fn own(tensor: &mut Tensor) {
+    if tensor.data.len() > COPIED {
+        tensor.data = Bytes::copy_from_slice(&tensor.data);
+    }
+}
+
 #[pymethods]
 impl ResponseSender {
     fn send(&self, py: Python<'_>, answer: Option<&Bound<'_, PyAny>>, last: bool) -> bool {
-        let outcome = answer.map(|answer| single(&self.version, &self.asked, answer));
+        let mut outcome = answer.map(|answer| single(&self.version, &self.asked, answer));
+        if let Some(Ok(response)) = &mut outcome {
+            response.outputs.iter_mut().for_each(own);
+        }
         let sending = match self.responder.try_send(Answer { outcome, last }) {
             Sending::Full(answer) => {
                 without_gil(py, || self.responder.send_within(answer, PATIENCE))

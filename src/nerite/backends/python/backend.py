@@ -121,7 +121,7 @@ class PythonBackend:
 
     def _end(self, done: Future[Any], senders: list[ResponseSender | None]) -> None:
         """Ends the requests of a coroutine that failed."""
-        why = done.exception()
+        why = asyncio.CancelledError() if done.cancelled() else done.exception()
         if why is None and done.result() is None:
             return
         failure = self._refusal(_not_none(self._instance) if why is None else describe(why))

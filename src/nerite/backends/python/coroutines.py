@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 class Coroutines:
@@ -19,10 +22,17 @@ class Coroutines:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._running: set[Future[Any]] = set()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name=f"nerite-{name}-loop", daemon=True
-        )
+        self._closing = False
+        self._thread = threading.Thread(target=self._main, name=f"nerite-{name}-loop", daemon=True)
         self._thread.start()
+
+    def _main(self) -> None:
+        while not self._closing:
+            try:
+                self._loop.run_forever()
+            except BaseException:
+                # A coroutine that leaves (SystemExit) takes the loop along, but not the others.
+                _log.exception("a coroutine of %s left", self._thread.name)
 
     def run(self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Future[Any]], None]) -> None:
         """Starts a coroutine; `done` is called with what became of it."""
@@ -33,8 +43,8 @@ class Coroutines:
 
     def close(self) -> None:
         """Waits for what runs, then ends the loop."""
-        for running in list(self._running):
-            running.exception()
+        wait(list(self._running))
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -107,6 +107,11 @@ class _SingleSender:
         self._request = request
 
     def send(self, answer: Answer | None, last: bool) -> bool:
+        # The model may use its arrays again, as it may where they are copied to another process.
+        if isinstance(answer, dict):
+            answer = {name: array.copy() for name, array in answer.items()}
+        elif isinstance(answer, tuple):
+            answer = ({name: array.copy() for name, array in answer[0].items()}, answer[1])
         return self._only.put(answer, last)
 
     def is_cancelled(self) -> bool:
