@@ -29,9 +29,7 @@ pub struct Responders(Mutex<Vec<Option<Arc<Responder>>>>);
 
 impl Responders {
     /// Takes the responders out of the requests of a batch.
-    pub fn take(
-        tickets: &mut [Ticket<Box<Pending>>],
-    ) -> Self {
+    pub fn take(tickets: &mut [Ticket<Box<Pending>>]) -> Self {
         let each = tickets
             .iter_mut()
             .map(|ticket| ticket.payload.responder.take());

@@ -7,8 +7,6 @@
 //! decoupled models go out as they come, in turn.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -18,11 +16,8 @@ use bytestring::ByteString;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use nerite_logic::Error;
-use nerite_logic::message::{Asked, InferRequest, InferResponse};
 use nerite_logic::wire::grpc::answer::Frame;
-use nerite_logic::wire::grpc::{
-    InferEnvelope, encode_empty, encode_failure, encode_streamed, parse_version,
-};
+use nerite_logic::wire::grpc::{InferEnvelope, parse_version};
 use smallvec::SmallVec;
 
 use crate::body::{Piece, Source};
@@ -30,10 +25,9 @@ use crate::connection::drain_begins;
 use crate::frames::Frames;
 use crate::grpc::{Status, ok_trailers};
 use crate::infer;
-use crate::responses::{Answer, Responses};
 use crate::server::Shared;
-use crate::trace::{Point, Traced, mark};
-use crate::version::Version;
+use crate::stream_requests::{Begun, Failed, InOrder, Live, Waiting, begin};
+use crate::trace::Point;
 
 /// Requests of one stream that may be under way; further ones wait in the socket.
 const IN_FLIGHT: usize = 128;
@@ -41,8 +35,6 @@ const IN_FLIGHT: usize = 128;
 const TURN: u32 = 32;
 /// The metadata with which a client asks that errors end the stream.
 const STRICT: &str = "triton_grpc_error";
-
-type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// One stream, as the body of its answer.
 pub struct InferStream {
@@ -60,33 +52,6 @@ pub struct InferStream {
     in_a_row: u32,
     /// How it ends, if not well.
     ended: Option<Status>,
-}
-
-/// What the answers to a request must know of it.
-struct Asker {
-    version: Arc<Version>,
-    /// The version as the client wrote it.
-    written: ByteString,
-    asked: Asked,
-}
-
-struct InOrder {
-    /// `None` for a request that no model has seen.
-    asker: Option<Asker>,
-    id: ByteString,
-    state: State,
-}
-
-enum State {
-    Waiting(Waiting<Result<InferResponse, Error>>),
-    Refused(Error),
-}
-
-struct Live {
-    asker: Asker,
-    responses: Responses,
-    /// The client wants to be told of the end where no response tells it.
-    empty_final: bool,
 }
 
 impl std::fmt::Debug for InferStream {
@@ -184,23 +149,14 @@ impl InferStream {
                 let id = envelope.id().clone();
                 self.open(envelope, received).map_err(|why| (id, why))
             });
-        let mut begun = match begun {
-            Ok(Begun::Live(live)) => return self.live.push_back(live),
-            Ok(Begun::InOrder(begun)) => begun,
-            Err((id, why)) => InOrder {
-                asker: None,
-                id,
-                state: State::Refused(why),
-            },
-        };
-        // Asked once, a request is in the outbox; one that is over by then never got there.
-        if let State::Waiting(waiting) = &mut begun.state
-            && let Poll::Ready(Err(why)) = waiting.as_mut().poll(context)
-        {
-            begun.state = State::Refused(why);
-            begun.asker = None;
+        match begun {
+            Ok(Begun::Live(live)) => self.live.push_back(live),
+            Ok(Begun::InOrder(mut begun)) => {
+                begun.submit(context);
+                self.in_order.push_back(begun);
+            }
+            Err((id, why)) => self.in_order.push_back(InOrder::refused(id, why)),
         }
-        self.in_order.push_back(begun);
     }
 
     fn open(&self, envelope: InferEnvelope, received: Instant) -> Result<Begun, Error> {
@@ -215,25 +171,7 @@ impl InferStream {
         let request = envelope
             .into_request(&version.spec)
             .inspect_err(|_| infer::refused(&version, received))?;
-        let empty_final = request.control.empty_final;
-        let asker = Asker {
-            asked: request.take_asked(),
-            version: Arc::clone(&version),
-            written,
-        };
-        if version.spec.decoupled {
-            let responses = infer::stream(&version, request, received, traced)?;
-            return Ok(Begun::Live(Live {
-                asker,
-                responses,
-                empty_final,
-            }));
-        }
-        Ok(Begun::InOrder(InOrder {
-            id: asker.asked.id.clone(),
-            asker: Some(asker),
-            state: State::Waiting(Box::pin(answer_once(version, request, received, traced))),
-        }))
+        begin(version, written, request, received, traced)
     }
 
     /// What can be sent now.
@@ -246,16 +184,14 @@ impl InferStream {
         }
         for _ in 0..self.live.len() {
             let mut live = self.live.pop_front()?;
-            let Poll::Ready(answer) = live.responses.poll_next(context) else {
+            let Poll::Ready((last, told)) = live.poll(context) else {
                 self.live.push_back(live);
                 continue;
             };
-            let last = answer.last;
-            let frame = live.frame(answer);
             if !last {
                 self.live.push_back(live);
             }
-            if let Some(frame) = frame {
+            if let Some(frame) = told {
                 return self.sent(frame);
             }
         }
@@ -271,96 +207,6 @@ impl InferStream {
                 None
             }
             Err(failed) => Some((failed.frame, SmallVec::new())),
-        }
-    }
-}
-
-enum Begun {
-    InOrder(InOrder),
-    Live(Live),
-}
-
-/// An error, and the message that tells it.
-struct Failed {
-    error: Error,
-    frame: Bytes,
-    /// A model has seen the request.
-    seen: bool,
-}
-
-async fn answer_once(
-    version: Arc<Version>,
-    request: InferRequest,
-    received: Instant,
-    traced: Option<Traced>,
-) -> Result<InferResponse, Error> {
-    let outcome = infer::infer(&version, request, received, traced.as_ref()).await;
-    mark(traced.as_ref(), Point::ResponseComplete);
-    outcome
-}
-
-impl InOrder {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failed>> {
-        let outcome = match &mut self.state {
-            State::Waiting(waiting) => std::task::ready!(waiting.as_mut().poll(context)),
-            State::Refused(why) => Err(why.clone()),
-        };
-        Poll::Ready(match (&self.asker, outcome) {
-            (Some(asker), outcome) => asker.frame(outcome, true),
-            (None, Ok(_)) => Err(unseen(
-                &self.id,
-                Error::internal("answer without a request"),
-            )),
-            (None, Err(why)) => Err(unseen(&self.id, why)),
-        })
-    }
-}
-
-fn unseen(id: &str, error: Error) -> Failed {
-    Failed {
-        frame: encode_failure(id, None, true, &error.message),
-        error,
-        seen: false,
-    }
-}
-
-impl Asker {
-    fn frame(&self, outcome: Result<InferResponse, Error>, last: bool) -> Result<Frame, Failed> {
-        let Self {
-            version,
-            written,
-            asked,
-        } = self;
-        let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
-        let encode = |response| {
-            let number = &version.number_text;
-            encode_streamed(&version.spec, number, asked, response, last, &labels)
-        };
-        outcome.and_then(encode).map_err(|error| Failed {
-            frame: encode_failure(
-                &asked.id,
-                Some((&version.spec.name, written)),
-                last,
-                &error.message,
-            ),
-            error,
-            seen: true,
-        })
-    }
-}
-
-impl Live {
-    /// What a client is told of an answer, if anything.
-    fn frame(&self, answer: Answer) -> Option<Result<Frame, Failed>> {
-        let asker = &self.asker;
-        match answer.outcome {
-            Some(outcome) => Some(asker.frame(outcome, answer.last)),
-            None if self.empty_final => {
-                let name = &asker.version.spec.name;
-                let frame = encode_empty(&asker.asked.id, name, &asker.written);
-                Some(Ok((frame, SmallVec::new())))
-            }
-            None => None,
         }
     }
 }
