@@ -142,11 +142,12 @@ class Version:
     def name(self) -> str: ...
     @property
     def version(self) -> int: ...
-    def run(self, instance: str, execute: Callable[[Batch], Executed]) -> None:
+    def run(self, instance: str, execute: Callable[[Batch], Executed | None]) -> None:
         """Serves batches on the calling thread until `close` was called and the queue is empty.
 
         The thread is the instance: it should do nothing else. One GIL acquisition per batch.
-        An exception that `execute` raises fails every request of the batch.
+        An exception that `execute` raises fails every request of the batch. None is what a
+        decoupled model returns, which answers through `Request.response_sender`.
         """
 
     def close(self) -> None:
@@ -217,6 +218,27 @@ class Request:
     def timeout_us(self) -> int: ...
     def is_cancelled(self) -> bool:
         """Whether the client has gone away."""
+
+    def response_sender(self) -> ResponseSender | None:
+        """Where a decoupled model answers the request; None if the model is not decoupled."""
+
+@final
+class ResponseSender:
+    """The way back to the client of one request, for any thread and for as long as it is held.
+
+    If the last holder (the request, once `execute` has returned, or a sender) lets go of it before
+    the last response, the request ends with an error.
+    """
+
+    def send(self, answer: Answer | None, last: bool) -> bool:
+        """Sends outputs, outputs with parameters, or an error; False if the last came before.
+
+        Waits, without the GIL, while a client has not read what it was sent before. What is sent
+        to a client that is gone is dropped.
+        """
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits for what has not been sent yet."""
 
 @final
 class MetricFamily:

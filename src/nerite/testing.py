@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from nerite.backends import registry
-from nerite.backends.contract import Backend, Device, Model, ParameterValue
+from nerite.backends.contract import Backend, Device, Model, ParameterValue, ResponseSender
 from nerite.config import ModelConfig, Settings, read_model
 from nerite.errors import InvalidArgument
 from nerite.server.options import ServerOptions
@@ -65,10 +65,15 @@ class FakeRequest:
     priority: int = 0
     timeout_us: int = 0
     cancelled: bool = False
+    sender: ResponseSender | None = None
 
     def is_cancelled(self) -> bool:
         """Whether the client has gone away."""
         return self.cancelled
+
+    def response_sender(self) -> ResponseSender | None:
+        """Where a decoupled model answers."""
+        return self.sender
 
 
 class FakeBatch:

@@ -262,12 +262,6 @@ def test_a_model_that_exits_while_loading_only_fails(tmp_path: Path) -> None:
         loaded(prepare(tmp_path, "def initialize(self, args):\n    import sys\n    sys.exit(3)"))
 
 
-def test_decoupled_models_are_refused_with_a_sentence(tmp_path: Path) -> None:
-    fields = {**FIELDS, "model_transaction_policy": {"decoupled": True}}
-    with pytest.raises(errors.Unsupported, match="a later version of Nerite"):
-        loaded(prepare(tmp_path, "pass", fields))
-
-
 @pytest.mark.parametrize(
     "use",
     [
@@ -275,7 +269,6 @@ def test_decoupled_models_are_refused_with_a_sentence(tmp_path: Path) -> None:
         "pb_utils.load_model('x')",
         "pb_utils.unload_model('x')",
         "pb_utils.is_model_ready('x')",
-        "requests[0].get_response_sender()",
         "requests[0].set_release_flags(2)",
         "pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_GPU)",
     ],

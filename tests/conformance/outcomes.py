@@ -52,7 +52,7 @@ class Servers:
 
 
 def _judge(case: Case, play: Play) -> tuple[str, list[str]]:
-    if case.id in differences.MENDED:
+    if differences.is_mended(case):
         told = differences.mended_difference(case, play.answers(case))
         return (DISAGREES, [told]) if told else (BETTER, [])
     if differences.answers_wrong_form(case):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 import uuid
 from collections.abc import Iterator
@@ -233,6 +234,31 @@ def test_a_region_that_is_dropped_in_mid_request_is_still_written(server: Server
         done.set()
         thread.join()
     assert (OBJECTS / key).read_bytes()[FLOATS.nbytes :] == FLOATS.tobytes()
+
+
+def test_streams_read_and_write_regions_too(server: Server, key: str) -> None:
+    path = write_object(key, FLOATS.tobytes() + bytes(FLOATS.nbytes))
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    with spoken("grpc", server) as client:
+        client.register_system_shared_memory("r", key, 2 * FLOATS.nbytes)
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        try:
+            tensor = tritonclient.grpc.InferInput("X", [1, 8], "FP32")
+            tensor.set_shared_memory("r", FLOATS.nbytes)
+            wanted = tritonclient.grpc.InferRequestedOutput("Y")
+            wanted.set_shared_memory("r", FLOATS.nbytes, FLOATS.nbytes)
+            client.async_stream_infer("echo", [tensor], outputs=[wanted])
+            result, error = answers.get(timeout=10)
+            assert error is None
+            assert result.get_response().raw_output_contents == [b""]
+            wanted.set_shared_memory("gone", FLOATS.nbytes)
+            client.async_stream_infer("echo", [tensor], outputs=[wanted])
+            _, error = answers.get(timeout=10)
+            assert "Unable to find shared memory region: 'gone'" in str(error)
+        finally:
+            client.stop_stream()
+            client.unregister_system_shared_memory()
+    assert path.read_bytes()[FLOATS.nbytes :] == FLOATS.tobytes()
 
 
 def test_the_status_tells_what_is_registered(client: Any, key: str) -> None:

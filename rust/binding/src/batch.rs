@@ -7,6 +7,7 @@ use bytes::Bytes;
 use nerite_engine::Version;
 use nerite_engine::gather::{Gathered, backend_shape, find, is_aligned};
 use nerite_engine::lane::Pending;
+use nerite_engine::responses::Responder;
 use nerite_logic::message::{CorrelationId, Parameter, Tensor};
 use nerite_logic::schedulers::Ticket;
 use nerite_logic::{DataType, Error};
@@ -17,6 +18,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arrays::{strings, view};
 use crate::errors::to_python;
+use crate::sender::{Responders, ResponseSender};
 
 /// What a batch and its requests share; it lives as long as Python keeps one of them.
 pub struct Data {
@@ -28,6 +30,8 @@ pub struct Data {
     pub inputs: Vec<Gathered>,
     /// The requests.
     pub tickets: Vec<Ticket<Box<Pending>>>,
+    /// Decoupled models: where they are answered.
+    pub responders: Option<Responders>,
 }
 
 /// The requests of one execution.
@@ -44,6 +48,8 @@ pub struct Request {
     data: Arc<Data>,
     index: usize,
     inputs: PyOnceLock<Py<PyDict>>,
+    /// Decoupled models: where it is answered.
+    responder: Option<Arc<Responder>>,
 }
 
 impl Batch {
@@ -113,6 +119,7 @@ impl Batch {
                 data: Arc::clone(&self.data),
                 index,
                 inputs: PyOnceLock::new(),
+                responder: self.data.responders.as_ref().and_then(|all| all.of(index)),
             };
             PyList::new(
                 py,
@@ -238,7 +245,15 @@ impl Request {
         Ok(self.pending()?.request.control.timeout_us)
     }
 
+    fn response_sender(&self) -> Option<ResponseSender> {
+        let responder = Arc::clone(self.responder.as_ref()?);
+        Some(ResponseSender::new(&self.data, self.index, responder))
+    }
+
     fn is_cancelled(&self) -> PyResult<bool> {
+        if let Some(responder) = &self.responder {
+            return Ok(responder.is_cancelled());
+        }
         Ok(!self.data.version.lanes.is_awaited(self.pending()?.reply_to))
     }
 }

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use crate::batch::{Batch, Data};
 use crate::errors::from_python;
 use crate::outputs::outcomes;
+use crate::sender::Responders;
 
 /// Runs `work` without the GIL, on the calling thread.
 pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
@@ -30,6 +31,9 @@ pub fn run(
     shared: &Shared,
     execute: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
+    if version.spec.decoupled {
+        return run_decoupled(py, version, shared, execute);
+    }
     let mut work = Work::default();
     let mut finished: Option<(Arc<Data>, Vec<Outcome>)> = None;
     loop {
@@ -57,6 +61,46 @@ pub fn run(
     }
 }
 
+/// The same for a decoupled model, which answers by itself; what it returns all the same is the only answer
+/// of each request.
+fn run_decoupled(
+    py: Python<'_>,
+    version: &Arc<Version>,
+    shared: &Shared,
+    execute: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let mut work = Work::default();
+    loop {
+        let data = without_gil(py, || {
+            work.take(version).then(|| take(&mut work, version, shared))
+        });
+        let Some(data) = data else { return Ok(()) };
+        shared.gil_acquisitions.fetch_add(1, Relaxed);
+        let batch = Bound::new(py, Batch::new(Arc::clone(&data)))?;
+        let executed = execute.call1((batch,));
+        work.mark_executed();
+        let failed = executed.is_err();
+        let responders = data.responders.as_ref();
+        match executed {
+            Ok(value) if value.is_none() => drop(responders.map(Responders::let_go)),
+            Ok(value) => {
+                let outcomes = outcomes(version, &data.tickets, &value);
+                responders
+                    .map(|all| all.finish(outcomes))
+                    .unwrap_or_default();
+            }
+            Err(raised) => {
+                let error = from_python(py, &raised);
+                let all = data.tickets.iter().map(|_| Err(error.clone()));
+                responders
+                    .map(|each| each.finish(all.collect()))
+                    .unwrap_or_default();
+            }
+        }
+        work.finish_decoupled(version, &data.tickets, failed);
+    }
+}
+
 fn take(work: &mut Work, version: &Arc<Version>, shared: &Shared) -> Arc<Data> {
     let rows = work.rows();
     let inputs = std::mem::take(&mut work.inputs);
@@ -68,11 +112,16 @@ fn take(work: &mut Work, version: &Arc<Version>, shared: &Shared) -> Arc<Data> {
                 .fetch_add(input.data.len() as u64, Relaxed),
         };
     }
-    let tickets = std::mem::take(&mut work.tickets);
+    let mut tickets = std::mem::take(&mut work.tickets);
+    let responders = version
+        .spec
+        .decoupled
+        .then(|| Responders::take(&mut tickets));
     Arc::new(Data {
         version: Arc::clone(version),
         rows,
         inputs,
         tickets,
+        responders,
     })
 }

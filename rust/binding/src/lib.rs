@@ -12,6 +12,7 @@ mod engine;
 mod errors;
 mod metrics;
 mod outputs;
+mod sender;
 mod traces;
 mod version;
 
@@ -29,6 +30,8 @@ mod _core {
     use crate::engine::{ControlCall, Engine};
     #[pymodule_export]
     use crate::metrics::{Metric, MetricFamily};
+    #[pymodule_export]
+    use crate::sender::ResponseSender;
     #[pymodule_export]
     use crate::version::Version;
     use pyo3::prelude::*;

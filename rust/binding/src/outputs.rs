@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use nerite_engine::Version;
 use nerite_engine::gather::client_shape;
 use nerite_engine::lane::{Outcome, Pending};
-use nerite_logic::message::{InferResponse, Parameter, Parameters, Shape, Tensor};
+use nerite_logic::message::{InferResponse, Parameter, Parameters, RequestedOutput, Shape, Tensor};
 use nerite_logic::schedulers::Ticket;
 use nerite_logic::spec::IoSpec;
 use nerite_logic::{DataType, Error};
@@ -21,7 +21,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString, 
 use crate::errors::from_exception;
 
 /// Outputs up to this size are copied: cheaper than a reference that another thread must give back.
-const COPIED: usize = 64 << 10;
+pub const COPIED: usize = 64 << 10;
 
 type Tickets = [Ticket<Box<Pending>>];
 
@@ -71,7 +71,7 @@ fn joined(
         let output = Output::read(version, &name, &value)?;
         let mut parts = output.split(version, tickets, rows)?;
         for ((ticket, response), part) in tickets.iter().zip(&mut responses).zip(parts.drain(..)) {
-            if is_asked(ticket, &part.name) {
+            if is_asked(&ticket.payload.request.outputs, &part.name) {
                 response.outputs.push(part);
             }
         }
@@ -102,12 +102,13 @@ fn one_by_one(
         let value = executed
             .get_item(index)
             .map_err(|why| Error::internal(why.to_string()))?;
-        single(version, ticket, &value)
+        single(version, &ticket.payload.request.outputs, &value)
     };
     Ok(tickets.iter().enumerate().map(answer).collect())
 }
 
-fn single(version: &Version, ticket: &Ticket<Box<Pending>>, value: &Bound<'_, PyAny>) -> Outcome {
+/// The outcome of one request of which these outputs were `asked`.
+pub fn single(version: &Version, asked: &[RequestedOutput], value: &Bound<'_, PyAny>) -> Outcome {
     if value.is_instance_of::<PyBaseException>() {
         return Err(from_exception(value));
     }
@@ -129,15 +130,14 @@ fn single(version: &Version, ticket: &Ticket<Box<Pending>>, value: &Bound<'_, Py
     };
     for (name, value) in outputs.iter() {
         let output = Output::read(version, &name, &value)?;
-        if is_asked(ticket, &output.name) {
+        if is_asked(asked, &output.name) {
             response.outputs.push(output.whole(version)?);
         }
     }
     Ok(response)
 }
 
-fn is_asked(ticket: &Ticket<Box<Pending>>, name: &ByteString) -> bool {
-    let asked = &ticket.payload.request.outputs;
+fn is_asked(asked: &[RequestedOutput], name: &ByteString) -> bool {
     asked.is_empty() || asked.iter().any(|output| output.name == *name)
 }
 

@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
 use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
+use crate::grpc_stream::InferStream;
 use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
@@ -35,7 +36,8 @@ static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// A status other than OK.
-struct Status {
+#[derive(Debug)]
+pub struct Status {
     code: u8,
     message: String,
 }
@@ -48,9 +50,6 @@ impl From<Error> for Status {
         }
     }
 }
-
-/// A framed message: one buffer, and large tensors behind it.
-type Framed = (Bytes, SmallVec<[Bytes; 2]>, After);
 
 /// What outlives the message of an inference.
 #[derive(Default)]
@@ -65,33 +64,60 @@ struct After {
 /// # Errors
 /// None.
 pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Infallible> {
-    Ok(match call(request, shared).await {
-        Ok((head, tail, after)) => {
-            let mut trailers = HeaderMap::with_capacity(1);
-            trailers.insert(STATUS.clone(), OK);
-            let body = ReplyBody::many(head, tail).with_trailers(trailers);
-            let mut reply = Response::new(body.with_trace(after.traced));
-            if let Some(id) = after.request_id {
-                reply.extensions_mut().insert(id);
-            }
-            reply.headers_mut().insert(CONTENT_TYPE, GRPC);
-            reply
-        }
-        Err(status) => status.into_reply(),
-    })
+    Ok(call(request, shared)
+        .await
+        .unwrap_or_else(Status::into_reply))
+}
+
+/// The answer of a call that has one message: one buffer, and large tensors behind it.
+fn framed(head: Bytes, tail: SmallVec<[Bytes; 2]>, after: After) -> Reply {
+    let body = ReplyBody::many(head, tail).with_trailers(ok_trailers());
+    let mut reply = Response::new(body.with_trace(after.traced));
+    if let Some(id) = after.request_id {
+        reply.extensions_mut().insert(id);
+    }
+    reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    reply
+}
+
+/// The trailers of a call that went well.
+#[must_use]
+pub fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(STATUS.clone(), OK);
+    trailers
 }
 
 impl Status {
+    /// A status that no code of Triton's stands for.
+    #[must_use]
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, message }
+    }
+
+    /// The status as trailers.
+    #[must_use]
+    pub fn trailers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.write(&mut headers);
+        headers
+    }
+
     /// Headers that are trailers too: the answer has no message.
     fn into_reply(self) -> Reply {
         let mut reply = Response::new(ReplyBody::default());
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, GRPC);
+        self.write(headers);
+        reply
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
         headers.insert(STATUS.clone(), HeaderValue::from(u16::from(self.code)));
         if let Ok(message) = HeaderValue::from_str(&percent_encode(&self.message)) {
             headers.insert(MESSAGE.clone(), message);
         }
-        reply
     }
 }
 
@@ -116,7 +142,7 @@ fn percent_encode(text: &str) -> String {
     out
 }
 
-async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed, Status> {
+async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let is_grpc = head
         .headers
@@ -132,6 +158,9 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
             message: format!("unknown method {}", head.uri.path()),
         });
     };
+    if rpc == Rpc::ModelStreamInfer {
+        return Ok(infer_stream(head.headers, body, shared));
+    }
     let began = shared.tracer.clock();
     let message = read_message(body, shared).await?;
     match rpc {
@@ -141,8 +170,16 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
         _ => cold(rpc, message, shared)
             .await
             .map_err(Status::from)
-            .map(|head| (head, SmallVec::new(), After::default())),
+            .map(|head| framed(head, SmallVec::new(), After::default())),
     }
+}
+
+/// The answer begins at once: it goes on for as long as the client sends requests.
+fn infer_stream(headers: HeaderMap, body: Incoming, shared: &Arc<Shared>) -> Reply {
+    let stream = InferStream::new(headers, body, Arc::clone(shared));
+    let mut reply = Response::new(ReplyBody::streamed(Box::new(stream)));
+    reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    reply
 }
 
 async fn model_infer(
@@ -150,7 +187,7 @@ async fn model_infer(
     headers: &HeaderMap,
     began: Option<Instant>,
     shared: &Arc<Shared>,
-) -> Result<Framed, Error> {
+) -> Result<Reply, Error> {
     let received = Instant::now();
     let envelope = InferEnvelope::decode(message)?;
     let number = parse_version(envelope.model_version())?;
@@ -181,7 +218,7 @@ async fn model_infer(
     )?;
     mark(traced.as_ref(), Point::ResponseComplete);
     let request_id = shared.access_log.as_ref().map(|_| RequestId(asked.id));
-    Ok((head, tail, After { traced, request_id }))
+    Ok(framed(head, tail, After { traced, request_id }))
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
@@ -248,7 +285,9 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
             return settings::trace_setting(decode(message)?, shared).await;
         }
         Rpc::SharedMemory(device, ask) => shared_memory::grpc(device, ask, message, shared)?,
-        Rpc::ModelInfer => return Err(Error::internal("inference is answered elsewhere")),
+        Rpc::ModelInfer | Rpc::ModelStreamInfer => {
+            return Err(Error::internal("inference is answered elsewhere"));
+        }
     })
 }
 

@@ -23,11 +23,13 @@ use crate::routes::{Ask, Route, Target};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{infer, metrics, settings, shared_memory};
+use crate::{generate, infer, metrics, settings, shared_memory};
 
-type Reply = Response<ReplyBody>;
+/// An answer.
+pub type Reply = Response<ReplyBody>;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of most of them.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -49,7 +51,7 @@ pub async fn answer(
 }
 
 /// What is answered instead of a result.
-enum Failure {
+pub enum Failure {
     /// An error of the one table.
     Error(Error),
     /// A status of HTTP's own, which no code stands for.
@@ -106,6 +108,10 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
     }
     match route {
         Route::ModelInfer(target) => model_infer(target, &head.headers, body, shared).await,
+        Route::Generate(target) => generate::whole(target, &head.headers, body, shared).await,
+        Route::GenerateStream(target) => {
+            generate::streamed(target, &head.headers, body, shared).await
+        }
         Route::ServerLive => Ok(empty(StatusCode::OK)),
         Route::ServerReady => Ok(match shared.is_ready() {
             true => empty(StatusCode::OK),
@@ -287,7 +293,11 @@ fn metrics_page(request: &Request<Incoming>, shared: &Shared) -> Result<Reply, F
     ))
 }
 
-async fn read_body(
+/// Reads a whole body, with the offset `align_at` on a cache line.
+///
+/// # Errors
+/// If it is too long, stops, or breaks off.
+pub async fn read_body(
     body: Incoming,
     align_at: Option<usize>,
     shared: &Shared,
@@ -337,7 +347,8 @@ fn json(value: &impl Serialize) -> Reply {
     with_type(StatusCode::OK, JSON, ReplyBody::one(text.into()))
 }
 
-fn with_type(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
+/// An answer with a body.
+pub fn with_type(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -9,6 +9,7 @@ use nerite_logic::check::check;
 use nerite_logic::message::{InferRequest, InferResponse};
 
 use crate::lane;
+use crate::responses::{self, Responses};
 use crate::statistics::Failure;
 use crate::trace::{Point, Traced};
 use crate::version::Version;
@@ -30,7 +31,7 @@ pub async fn infer(
         trace.requested(&request.id, &request.inputs);
     }
     let (rows, key) = (admission.rows, admission.key);
-    let outcome = lane::submit(version, request, rows, key, received, trace.cloned())?.await;
+    let outcome = lane::submit(version, request, rows, key, received, trace.cloned(), None)?.await;
     if let Some(trace) = trace {
         trace.mark(Point::RequestEnd);
         match &outcome {
@@ -39,6 +40,29 @@ pub async fn infer(
         }
     }
     outcome
+}
+
+/// Checks a request to a decoupled model and queues it; its answers come as they come.
+///
+/// # Errors
+/// What the check has to say.
+pub fn stream(
+    version: &Arc<Version>,
+    mut request: InferRequest,
+    received: Instant,
+    traced: Option<Traced>,
+) -> Result<Responses, Error> {
+    let admission =
+        check(&mut request, &version.spec).inspect_err(|_| refused(version, received))?;
+    let trace = traced.as_ref().map(Traced::trace);
+    if let Some(trace) = trace {
+        trace.requested(&request.id, &request.inputs);
+    }
+    let (responder, receiver) = responses::open(version, received);
+    let (rows, key, trace) = (admission.rows, admission.key, trace.cloned());
+    let responder = Some(Arc::new(responder));
+    let reply = lane::submit(version, request, rows, key, received, trace, responder)?;
+    Ok(receiver.submitted(reply, traced))
 }
 
 /// Counts a request that was refused before it reached the queue (Triton counts those nowhere).

@@ -134,6 +134,41 @@ impl Work {
             .for_each(|lasted| statistics.failed(Failure::Backend, lasted));
         version.reply(self);
     }
+
+    /// Counts a batch of a decoupled model, whose requests are answered, and counted, one by one when they
+    /// end; `failed` if it was not executed to its end.
+    pub fn finish_decoupled(
+        &mut self,
+        version: &Version,
+        tickets: &[Ticket<Box<Pending>>],
+        failed: bool,
+    ) {
+        let now = Instant::now();
+        let rows = tickets.iter().map(|ticket| ticket.rows).sum();
+        let phases = Phases {
+            input: self.gathered.saturating_duration_since(self.dispatched),
+            infer: self.executed.saturating_duration_since(self.gathered),
+            output: now.saturating_duration_since(self.executed),
+        };
+        let statistics = &version.statistics;
+        let mut totals = Totals::default();
+        for ticket in tickets {
+            let waited = self.dispatched.saturating_duration_since(ticket.arrived);
+            statistics.queue_latency.observe(waited);
+            if let Some(trace) = &ticket.payload.trace {
+                self.mark(trace, now);
+            }
+            totals.add(ticket.rows, waited, Duration::ZERO);
+        }
+        let count = tickets.len() as u64;
+        statistics.compute_latency.observe_many(phases.infer, count);
+        statistics.executed(rows, self.reason, phases);
+        if !failed {
+            totals.store_phases(statistics, phases);
+        }
+        // There is nothing to send, but where replies leave in order this batch has had its turn.
+        version.reply(self);
+    }
 }
 
 /// The latencies that are kept only where they were asked for, open for one batch.
@@ -190,16 +225,19 @@ impl Totals {
         self.lasted += lasted;
     }
 
-    /// Triton charges the phases of a batch to each of its requests in full.
     fn store(&self, statistics: &crate::statistics::Statistics, phases: Phases) {
-        if self.requests == 0 {
-            return;
+        if self.requests > 0 {
+            statistics.success.add(self.requests, self.lasted);
+            self.store_phases(statistics, phases);
         }
+    }
+
+    /// Triton charges the phases of a batch to each of its requests in full.
+    fn store_phases(&self, statistics: &crate::statistics::Statistics, phases: Phases) {
         let times = u32::try_from(self.requests).unwrap_or(u32::MAX);
         statistics
             .inferences
             .fetch_add(self.rows, std::sync::atomic::Ordering::Relaxed);
-        statistics.success.add(self.requests, self.lasted);
         statistics.queue.add(self.requests, self.waited);
         statistics
             .compute_input

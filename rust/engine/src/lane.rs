@@ -27,6 +27,7 @@ use nerite_logic::message::{InferRequest, InferResponse};
 use nerite_logic::schedulers::{BatchKey, Ticket};
 use parking_lot::Mutex;
 
+use crate::responses::Responder;
 use crate::trace::{Point, Trace};
 use crate::version::Version;
 
@@ -56,6 +57,8 @@ pub struct Pending {
     pub reply_to: ReplyTo,
     /// Its trace, if it is sampled.
     pub trace: Option<Arc<Trace>>,
+    /// Where the answers of a decoupled model go instead.
+    pub responder: Option<Arc<Responder>>,
 }
 
 /// What a waiting request gets.
@@ -201,6 +204,7 @@ pub fn submit(
     key: BatchKey,
     received: Instant,
     trace: Option<Arc<Trace>>,
+    responder: Option<Arc<Responder>>,
 ) -> Result<Reply, Error> {
     if let Some(trace) = &trace {
         trace.mark(Point::QueueStart);
@@ -219,6 +223,7 @@ pub fn submit(
             received,
             reply_to,
             trace,
+            responder,
         });
         let ticket = Ticket {
             rows,

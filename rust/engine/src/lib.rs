@@ -7,6 +7,8 @@
 //! batch go back to the I/O threads that own the connections, again in one go. Who executes a batch is
 //! not known here: the `binding` crate calls Python, a test may do anything.
 //!
+//! Streams go the same way, but for their answers: [`responses`].
+//!
 //! What is decided (which requests run together, which error a request earns) lives in `nerite_logic`.
 
 pub mod access_log;
@@ -21,6 +23,7 @@ pub mod lane;
 pub mod latencies;
 pub mod metrics;
 pub mod options;
+pub mod responses;
 pub mod sampling;
 pub mod server;
 pub mod shared_memory;
@@ -33,10 +36,14 @@ pub mod version;
 pub mod arrival;
 mod body;
 pub mod connection;
+mod frames;
+mod generate;
+mod grpc_stream;
 mod infer;
 pub mod metadata;
 pub mod routes;
 mod settings;
+mod stream_requests;
 
 pub use options::Options;
 pub use server::Engine;

@@ -38,6 +38,8 @@ pub enum Route<'a> {
     ModelConfig(Target<'a>),
     ModelStatistics(Option<Target<'a>>),
     ModelInfer(Target<'a>),
+    Generate(Target<'a>),
+    GenerateStream(Target<'a>),
     RepositoryIndex,
     LogSettings,
     TraceSettings(Option<Target<'a>>),
@@ -125,6 +127,8 @@ impl<'a> Route<'a> {
         match verb {
             None => Some(Self::ModelMetadata(target)),
             Some("infer") => Some(Self::ModelInfer(target)),
+            Some("generate") => Some(Self::Generate(target)),
+            Some("generate_stream") => Some(Self::GenerateStream(target)),
             Some("ready") => Some(Self::ModelReady(target)),
             Some("config") => Some(Self::ModelConfig(target)),
             Some("stats") => Some(Self::ModelStatistics(Some(target))),
@@ -162,6 +166,8 @@ impl<'a> Route<'a> {
         match self {
             Self::ModelInfer(_)
             | Self::RepositoryIndex
+            | Self::Generate(_)
+            | Self::GenerateStream(_)
             | Self::SharedMemory(_, Ask::Register | Ask::Unregister, _) => "POST",
             _ => "GET",
         }
@@ -175,7 +181,9 @@ impl<'a> Route<'a> {
             Self::ServerMetadata | Self::ModelMetadata(_) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
-            Self::ModelInfer(_) => Category::Inference,
+            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
+                Category::Inference
+            }
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
@@ -204,6 +212,7 @@ pub enum Rpc {
     ModelConfig,
     ModelStatistics,
     ModelInfer,
+    ModelStreamInfer,
     RepositoryIndex,
     HealthCheck,
     LogSettings,
@@ -218,6 +227,7 @@ impl Rpc {
         if let Some(method) = path.strip_prefix("/inference.GRPCInferenceService/") {
             return match method {
                 "ModelInfer" => Some(Self::ModelInfer),
+                "ModelStreamInfer" => Some(Self::ModelStreamInfer),
                 "ServerLive" => Some(Self::ServerLive),
                 "ServerReady" => Some(Self::ServerReady),
                 "ModelReady" => Some(Self::ModelReady),
@@ -258,7 +268,7 @@ impl Rpc {
             Self::ServerMetadata | Self::ModelMetadata => Category::Metadata,
             Self::ModelConfig => Category::ModelConfig,
             Self::ModelStatistics => Category::Statistics,
-            Self::ModelInfer => Category::Inference,
+            Self::ModelInfer | Self::ModelStreamInfer => Category::Inference,
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSetting => Category::Trace,
             Self::LogSettings => Category::Logging,
@@ -319,6 +329,15 @@ mod tests {
                 Some(Route::ModelStatistics(Some(target("m", None)))),
             ),
             ("/v2/models/m/infer/more", None),
+            (
+                "/v2/models/m/generate",
+                Some(Route::Generate(target("m", None))),
+            ),
+            (
+                "/v2/models/m/versions/2/generate_stream",
+                Some(Route::GenerateStream(target("m", Some("2")))),
+            ),
+            ("/v2/models/m/generate/stream", None),
             ("/v2/repository/index", Some(Route::RepositoryIndex)),
             ("/v2/logging", Some(Route::LogSettings)),
             ("/v2/logging/", None),

@@ -256,11 +256,14 @@ impl Version {
         for Refused { ticket, error } in refused {
             let waited = now.saturating_duration_since(ticket.arrived);
             self.statistics.failed(Failure::of_refusal(&error), waited);
-            let outcome = Err(name_request(error, &ticket.payload.request.id));
-            replies.push(Done {
-                reply_to: ticket.payload.reply_to,
-                outcome,
-            });
+            let error = name_request(error, &ticket.payload.request.id);
+            match &ticket.payload.responder {
+                Some(responder) => responder.refuse(error),
+                None => replies.push(Done {
+                    reply_to: ticket.payload.reply_to,
+                    outcome: Err(error),
+                }),
+            }
         }
         self.lanes.send(&mut replies);
     }

@@ -71,6 +71,8 @@ pub struct Control {
     pub priority: u64,
     /// Queue timeout in microseconds; 0 is none.
     pub timeout_us: u64,
+    /// Streams: the end of the request is told even where no response tells it.
+    pub empty_final: bool,
 }
 
 /// A part of a registered region of shared memory, as a request names it (`spec/triton.md` 1.8).

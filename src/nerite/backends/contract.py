@@ -39,6 +39,13 @@ Executed: TypeAlias = Outputs | tuple[Outputs, Parameters] | Sequence[Answer]
 *list* with one `Answer` per request, in order."""
 
 
+class ResponseSender(Protocol):
+    """Where a decoupled model answers; see `nerite._core.ResponseSender`."""
+
+    def send(self, answer: Answer | None, last: bool) -> bool: ...
+    def is_cancelled(self) -> bool: ...
+
+
 class Request(Protocol):
     """One request of a batch; see `nerite._core.Request`."""
 
@@ -61,6 +68,7 @@ class Request(Protocol):
     @property
     def timeout_us(self) -> int: ...
     def is_cancelled(self) -> bool: ...
+    def response_sender(self) -> ResponseSender | None: ...
 
 
 class Batch(Protocol):
@@ -171,8 +179,11 @@ class Backend(Protocol):
     def load(self, model: Model, device: Device) -> None:
         """Gets ready to execute; what it raises is the reason why the model is unavailable."""
 
-    def execute(self, batch: Batch) -> Executed:
-        """Answers every request of a batch; what it raises fails them all."""
+    def execute(self, batch: Batch) -> Executed | None:
+        """Answers every request of a batch; what it raises fails them all.
+
+        A decoupled model returns None and answers with the requests' senders, then or later.
+        """
 
     def unload(self) -> None:
         """Lets go of what `load` took. Called once, also after a `load` that failed."""

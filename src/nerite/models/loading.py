@@ -216,8 +216,3 @@ def _refuse_what_comes_later(config: ModelConfig) -> None:
         raise Unsupported(
             f"model '{config.name}' uses {what}, which this version of Nerite does not offer yet"
         )
-    if config.decoupled:
-        raise Unsupported(
-            f"model '{config.name}' is decoupled (model_transaction_policy), which needs streamed "
-            "responses: a later version of Nerite brings them"
-        )

@@ -7,6 +7,7 @@
 //! client's mistake with 500, the text is kept and the status is 400.
 
 mod data;
+mod generate;
 mod header;
 mod input;
 mod request;
@@ -15,6 +16,7 @@ mod shared_memory;
 
 pub use crate::message::Asked;
 pub use crate::wire::classification::Labels;
+pub use generate::{encode_generated, parse_generate};
 pub use header::{parse_header_length, parse_request};
 pub use response::{Answer, encode_error, encode_response};
 pub use shared_memory::{Registration, parse_registration};

@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any
 
-from nerite.backends.contract import Answer, Batch, Device, Executed, Model
+from nerite.backends.contract import Answer, Batch, Device, Executed, Model, ResponseSender
 from nerite.backends.python import shim
+from nerite.backends.python.coroutines import Coroutines
 from nerite.backends.python.failures import TritonModelException, describe, failed_requests
 from nerite.backends.python.messages import IncomingRequest, InferenceResponse
 from nerite.backends.python.model_config import ModelConfig
 from nerite.backends.python.modules import ModelModules
 from nerite.config.model import ModelConfig as Completed
-from nerite.errors import InternalError, NeriteError, Unsupported
+from nerite.errors import InternalError, NeriteError
 
 
 class PythonBackend:
@@ -32,6 +34,8 @@ class PythonBackend:
         self._instance = ""
         self._datatypes: dict[str, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._decoupled = False
+        self._coroutines: Coroutines | None = None
 
     @classmethod
     def complete(cls, model: Model) -> Completed:
@@ -49,12 +53,8 @@ class PythonBackend:
 
     def load(self, model: Model, device: Device) -> None:
         """Imports `model.py` and runs `initialize`."""
-        if model.config.decoupled:
-            raise Unsupported(
-                f"model '{model.name}' is decoupled (model_transaction_policy), which needs "
-                "streamed responses: a later version of Nerite brings them"
-            )
         self._instance = model.instance
+        self._decoupled = model.config.decoupled
         self._datatypes = {
             tensor.name: "BF16" for tensor in model.config.inputs if tensor.datatype == "BF16"
         }
@@ -64,8 +64,11 @@ class PythonBackend:
             _call(initialize, _arguments(model, device))
         self._execute = getattr(self._object, "execute", _no_execute)
 
-    def execute(self, batch: Batch) -> Executed:
+    def execute(self, batch: Batch) -> Executed | None:
         """Calls the model's `execute` and takes its responses apart."""
+        if self._decoupled:
+            self._stream(batch)
+            return None
         of = self._datatypes
         requests = [IncomingRequest(request, of) for request in batch.requests]
         try:
@@ -74,6 +77,8 @@ class PythonBackend:
                 responses = self._finish(responses)
         except Exception as why:
             raise self._failure(why) from why
+        if responses is None and any(hasattr(request, "_only") for request in requests):
+            responses = [None] * len(requests)
         if type(responses) is not list:
             raise self._refusal(_wrong_return(responses, len(requests)))
         if len(responses) != len(requests):
@@ -91,13 +96,44 @@ class PythonBackend:
                 else self._answer(response)
                 for response in responses
             ]
+        except _Sent:
+            pairs = zip(requests, responses, strict=True)
+            return [self._sent(request, response) for request, response in pairs]
         except (AttributeError, TypeError) as why:
             raise self._refusal(
                 "an InferenceResponse has output_tensors that are not a list of pb_utils.Tensor"
             ) from why
 
+    def _stream(self, batch: Batch) -> None:
+        """Calls the `execute` of a decoupled model, which sends its responses by itself."""
+        requests = [IncomingRequest(request, self._datatypes) for request in batch.requests]
+        try:
+            returned = self._execute(requests)
+        except Exception as why:
+            raise self._failure(why) from why
+        if inspect.iscoroutine(returned):
+            if self._coroutines is None:
+                self._coroutines = Coroutines(self._instance)
+            senders = [request.response_sender() for request in batch.requests]
+            self._coroutines.run(returned, lambda done: self._end(done, senders))
+        elif returned is not None:
+            raise self._refusal(_not_none(self._instance))
+
+    def _end(self, done: Future[Any], senders: list[ResponseSender | None]) -> None:
+        """Ends the requests of a coroutine that failed."""
+        why = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if why is None and done.result() is None:
+            return
+        failure = self._refusal(_not_none(self._instance) if why is None else describe(why))
+        for sender in senders:
+            if sender is not None:
+                sender.send(failure, True)
+
     def unload(self) -> None:
         """Runs `finalize`."""
+        if self._coroutines is not None:
+            self._coroutines.close()
+            self._coroutines = None
         model, self._object = self._object, None
         self._execute = _no_execute
         try:
@@ -110,15 +146,22 @@ class PythonBackend:
                 self._loop = None
 
     def _answer(self, response: Any) -> Answer:
+        if response is None:
+            raise _Sent
         if not isinstance(response, InferenceResponse):
-            raise self._refusal(
-                "Expected an 'InferenceResponse' object in the execute function return list, "
-                f"found type '{type(response)}'."
-            )
+            raise self._refusal(_no_response(response))
         if response._error is not None:
             return response._error.as_exception()
         outputs = {tensor._name: tensor._array for tensor in response._tensors}
         return (outputs, response._parameters) if response._parameters else outputs
+
+    def _sent(self, request: IncomingRequest, response: Any) -> Answer:
+        """The answer where None says that the request's sender was used, or will be."""
+        if response is not None:
+            return self._answer(response)
+        if not hasattr(request, "_only"):
+            raise self._refusal(_no_response(response))
+        return request._only.wait()
 
     def _finish(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         if self._loop is None:
@@ -136,6 +179,24 @@ def _wrong_return(responses: Any, requests: int) -> str:
     # Triton never answers when execute returns None; here that is an answer like any other.
     text = f"Expected a list in the execute return, found type '{type(responses)}'."
     return f"{text} {requests} request(s) got no response." if responses is None else text
+
+
+class _Sent(Exception):
+    """A response is None."""
+
+
+def _no_response(response: Any) -> str:
+    return (
+        "Expected an 'InferenceResponse' object in the execute function return list, "
+        f"found type '{type(response)}'."
+    )
+
+
+def _not_none(instance: str) -> str:
+    return (
+        f"Python model '{instance}' is using the decoupled mode and the execute function must "
+        "return None."
+    )
 
 
 def _no_execute(_requests: Sequence[Any]) -> Any:

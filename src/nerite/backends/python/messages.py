@@ -2,8 +2,8 @@
 """`pb_utils`' requests and responses.
 
 An incoming request is a thin, lazy face of the data plane's request: a model that reads one
-input pays for one input. What needs a way back into the server (calls of other models, streamed
-responses, rescheduling) refuses with a text that says so instead of pretending.
+input pays for one input. What needs a way back into the server (calls of other models,
+rescheduling) refuses with a text that says so instead of pretending.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nerite.backends.python.failures import TritonError, TritonModelException, refuse
+from nerite.backends.python.senders import InferenceResponseSender, OnlyResponse
 from nerite.backends.python.tensor import Tensor, incoming
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ REQUEST_RELEASE_RESCHEDULE: Final = 2
 class InferenceRequest:
     """A request that came in. Making one, to call another model, is not supported yet."""
 
-    __slots__ = ("_arrays", "_datatypes", "_request")
+    __slots__ = ("_arrays", "_datatypes", "_only", "_request")
 
     _request: Request
+    _only: OnlyResponse
+    """There once a model that is not decoupled has asked for the sender."""
     _arrays: Mapping[str, Any] | None
     _datatypes: Mapping[str, str]
 
@@ -80,9 +83,14 @@ class InferenceRequest:
         """Belongs to calls of other models, which are not supported yet."""
         refuse("InferenceRequest.set_flags")
 
-    def get_response_sender(self) -> NoReturn:
-        """Belongs to streaming, which is not supported yet."""
-        refuse("InferenceRequest.get_response_sender (streamed responses)")
+    def get_response_sender(self) -> InferenceResponseSender:
+        """The way to answer without returning responses; it may be asked for more than once."""
+        sender = self._request.response_sender()
+        if sender is None:
+            if not hasattr(self, "_only"):
+                self._only = OnlyResponse(self._request)
+            sender = self._only.sender()
+        return InferenceResponseSender(sender)
 
     def set_release_flags(self, flags: int) -> None:
         """Accepts the default; giving a request back to the scheduler is not supported yet."""

@@ -22,6 +22,7 @@ from nerite.backends.python.messages import (
 )
 from nerite.backends.python.metrics import Metric, MetricFamily
 from nerite.backends.python.model_config import ModelConfig
+from nerite.backends.python.senders import InferenceResponseSender
 from nerite.backends.python.tensor import (
     Tensor,
     numpy_to_triton_type,
@@ -42,6 +43,7 @@ TRITONSERVER_MEMORY_GPU = 2
 __all__ = [
     "InferenceRequest",
     "InferenceResponse",
+    "InferenceResponseSender",
     "Logger",
     "Metric",
     "MetricFamily",

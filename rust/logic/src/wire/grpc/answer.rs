@@ -32,6 +32,18 @@ pub fn encode_infer(
     response: &InferResponse,
     labels: &Labels<'_>,
 ) -> Result<Frame, Error> {
+    encode::<false>(spec, version, asked, response, labels)
+}
+
+/// The same; `STREAMED` answers are the field `infer_response` of a `ModelStreamInferResponse`.
+#[inline]
+pub(super) fn encode<const STREAMED: bool>(
+    spec: &ModelSpec,
+    version: &str,
+    asked: &Asked,
+    response: &InferResponse,
+    labels: &Labels<'_>,
+) -> Result<Frame, Error> {
     let mut tensors: SmallVec<[std::borrow::Cow<'_, Tensor>; 2]> = SmallVec::new();
     for output in &response.outputs {
         let wanted = asked
@@ -55,16 +67,24 @@ pub fn encode_infer(
             .iter()
             .map(|t| block_length(tensor_length(t)) + block_length(t.data.len()))
             .sum::<usize>();
-    if length > MOST {
+    let framed = if STREAMED {
+        block_length(length)
+    } else {
+        length
+    };
+    if framed > MOST {
         return Err(Error::invalid(format!(
             "Response has byte size {length} which exceeds gRPC's byte size limit 2147483647."
         )));
     }
     let whole = length <= SMALL;
     let data: usize = tensors.iter().map(|tensor| tensor.data.len()).sum();
-    let mut out = BytesMut::with_capacity(PREFIX + if whole { length } else { length - data });
+    let mut out = BytesMut::with_capacity(PREFIX + if whole { framed } else { framed - data });
     out.put_u8(0);
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_u32(u32::try_from(framed).unwrap_or(u32::MAX));
+    if STREAMED {
+        put_key(&mut out, 2, length);
+    }
     put_text(&mut out, 1, &spec.name);
     put_text(&mut out, 2, version);
     put_text(&mut out, 3, &asked.id);

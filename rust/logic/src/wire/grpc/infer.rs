@@ -127,6 +127,12 @@ impl InferEnvelope {
         &self.model_version
     }
 
+    /// The client's id for it; empty if it gave none.
+    #[must_use]
+    pub const fn id(&self) -> &ByteString {
+        &self.id
+    }
+
     /// The request, with its data found.
     ///
     /// # Errors

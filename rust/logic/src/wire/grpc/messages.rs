@@ -272,3 +272,31 @@ pub struct SharedMemoryName {
 /// The answer to registering and unregistering, and to the status of CUDA's, of which there is none.
 #[derive(Clone, PartialEq, Message)]
 pub struct Empty {}
+/// A streamed answer without tensors: an error, or the empty last one.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelStreamInferResponse {
+    #[prost(string, tag = "1")]
+    pub error_message: String,
+    #[prost(message, optional, tag = "2")]
+    pub infer_response: Option<EmptyInferResponse>,
+}
+
+/// The fields of `ModelInferResponse` that such an answer has.
+#[derive(Clone, PartialEq, Message)]
+pub struct EmptyInferResponse {
+    #[prost(string, tag = "1")]
+    pub model_name: String,
+    #[prost(string, tag = "2")]
+    pub model_version: String,
+    #[prost(string, tag = "3")]
+    pub id: String,
+    #[prost(btree_map = "string, message", tag = "4")]
+    pub parameters: BTreeMap<String, BoolParameter>,
+}
+
+/// An `InferParameter` that is a truth value.
+#[derive(Clone, PartialEq, Message)]
+pub struct BoolParameter {
+    #[prost(bool, optional, tag = "1")]
+    pub bool_param: Option<bool>,
+}

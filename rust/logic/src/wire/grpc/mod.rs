@@ -14,10 +14,12 @@ pub mod infer;
 pub mod messages;
 mod parameters;
 pub mod reader;
+pub mod stream;
 pub mod version;
 
 pub use answer::{Asked, Frame, encode_infer};
 pub use arrival::Arrival;
 pub use frame::{Refusal, Unframed, frame, unframe};
 pub use infer::{InferEnvelope, parse_infer};
+pub use stream::{encode_empty, encode_failure, encode_streamed};
 pub use version::parse_version;

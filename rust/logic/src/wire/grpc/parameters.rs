@@ -102,8 +102,7 @@ pub fn split(map: Map) -> Result<(Control, Parameters), Error> {
             "sequence_end" => control.sequence_end = flag(&key, value)?,
             "priority" => control.priority = priority(value)?,
             "timeout" => control.timeout_us = timeout(value)?,
-            // Only streams can have an empty last response; here its type is checked, no more.
-            "triton_enable_empty_final_response" => flag(&key, value).map(drop)?,
+            "triton_enable_empty_final_response" => control.empty_final = flag(&key, value)?,
             reserved if reserved.starts_with("triton_") => {
                 return Err(Error::invalid(
                     "parameter keys starting with 'triton_' are reserved for Triton usage. Only the \

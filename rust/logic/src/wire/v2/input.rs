@@ -140,7 +140,7 @@ impl Parser<'_> {
         self.elements(name, datatype, expected).map(Data::Read)
     }
 
-    fn elements(
+    pub(super) fn elements(
         &mut self,
         name: &str,
         datatype: DataType,

@@ -192,7 +192,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn value(&mut self, name: &str) -> Result<Parameter, Failure> {
+    pub(super) fn value(&mut self, name: &str) -> Result<Parameter, Failure> {
         Ok(match self.json.kind() {
             Kind::String => Parameter::String(self.string(name)?),
             Kind::Bool => Parameter::Bool(self.json.boolean()?),

@@ -91,7 +91,7 @@ pub fn encode_response(
 }
 
 /// About how many bytes the head will have.
-fn capacity(response: &InferResponse) -> usize {
+pub(super) fn capacity(response: &InferResponse) -> usize {
     let outputs = response
         .outputs
         .iter()
@@ -123,16 +123,21 @@ fn parameters(out: &mut Vec<u8>, parameters: &Parameters) {
         });
         string(out, name.as_bytes());
         out.push(b':');
-        match value {
-            Parameter::Bool(value) => boolean(out, *value),
-            Parameter::Int(value) => integer(out, *value),
-            Parameter::Uint(value) => integer(out, *value),
-            Parameter::Double(value) => double(out, *value),
-            Parameter::String(value) => string(out, value.as_bytes()),
-        }
+        self::value(out, value);
     }
     if !parameters.is_empty() {
         out.push(b'}');
+    }
+}
+
+#[inline]
+pub(super) fn value(out: &mut Vec<u8>, value: &Parameter) {
+    match value {
+        Parameter::Bool(value) => boolean(out, *value),
+        Parameter::Int(value) => integer(out, *value),
+        Parameter::Uint(value) => integer(out, *value),
+        Parameter::Double(value) => double(out, *value),
+        Parameter::String(value) => string(out, value.as_bytes()),
     }
 }
 
@@ -181,7 +186,7 @@ fn head(out: &mut Vec<u8>, tensor: &Tensor) {
 }
 
 /// The elements, each with a comma behind it.
-fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
+pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
     match tensor.datatype {
         DataType::Bool => numbers(out, tensor, |out, [byte]| boolean(out, byte != 0)),
         DataType::Uint8 => numbers(out, tensor, |out, n| integer(out, u8::from_le_bytes(n))),
