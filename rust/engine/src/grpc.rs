@@ -23,6 +23,7 @@ use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
 use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
+use crate::routes::guard::{Call, Peer, Sight};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::{infer, settings};
@@ -64,8 +65,12 @@ struct After {
 ///
 /// # Errors
 /// None.
-pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Infallible> {
-    Ok(match call(request, shared).await {
+pub async fn answer(
+    request: Request<Incoming>,
+    peer: Peer,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Infallible> {
+    Ok(match call(request, peer, shared).await {
         Ok((head, tail, after)) => {
             let mut trailers = HeaderMap::with_capacity(1);
             trailers.insert(STATUS.clone(), OK);
@@ -116,7 +121,11 @@ fn percent_encode(text: &str) -> String {
     out
 }
 
-async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed, Status> {
+async fn call(
+    request: Request<Incoming>,
+    peer: Peer,
+    shared: &Arc<Shared>,
+) -> Result<Framed, Status> {
     let (head, body) = request.into_parts();
     let is_grpc = head
         .headers
@@ -126,19 +135,14 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
         let message = "this port speaks gRPC: POST with content-type application/grpc".to_owned();
         return Err(Status { code: 3, message });
     }
-    let Some(rpc) = Rpc::of(head.uri.path()) else {
-        return Err(Status {
-            code: 12,
-            message: format!("unknown method {}", head.uri.path()),
-        });
-    };
+    let entered = shared.guard.enter(&head, peer)?;
     let began = shared.tracer.clock();
-    let message = read_message(body, shared).await?;
-    match rpc {
-        Rpc::ModelInfer => model_infer(message, &head.headers, began, shared)
+    let admitted = entered.admit(read_message(body, shared).await?)?;
+    match admitted.rpc() {
+        Rpc::ModelInfer => model_infer(admitted, &head.headers, began, shared)
             .await
             .map_err(Status::from),
-        _ => cold(rpc, message, shared)
+        _ => cold(admitted, shared)
             .await
             .map_err(Status::from)
             .map(|head| (head, SmallVec::new(), After::default())),
@@ -146,13 +150,13 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
 }
 
 async fn model_infer(
-    message: Bytes,
+    admitted: Call<'_>,
     headers: &HeaderMap,
     began: Option<Instant>,
     shared: &Arc<Shared>,
 ) -> Result<Framed, Error> {
     let received = Instant::now();
-    let envelope = InferEnvelope::decode(message)?;
+    let envelope = InferEnvelope::decode(admitted.into_message())?;
     let number = parse_version(envelope.model_version())?;
     let version = Arc::clone(shared.table().find(envelope.model_name(), number)?);
     if version.spec.decoupled {
@@ -166,7 +170,8 @@ async fn model_infer(
         traced.trace().mark_at(Point::ReceiveEnd, received);
     }
     let parsed = envelope.into_request(&version.spec);
-    let request = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let mut request = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    shared.forward.grpc(headers, &mut request.parameters)?;
     let asked = request.take_asked();
     let response = infer::infer(&version, request, received, traced.as_ref()).await?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
@@ -183,7 +188,9 @@ async fn model_infer(
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
-async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, Error> {
+async fn cold(admitted: Call<'_>, shared: &Arc<Shared>) -> Result<Bytes, Error> {
+    let (rpc, sight) = (admitted.rpc(), admitted.sight());
+    let message = admitted.into_message();
     let table = shared.table();
     Ok(match rpc {
         Rpc::ServerLive => frame(&proto::ServerLiveResponse { live: true }),
@@ -229,13 +236,13 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
         Rpc::ModelStatistics => {
             let asked: proto::ModelStatisticsRequest = decode(message)?;
             let name = Some(asked.name.as_str()).filter(|name| !name.is_empty());
-            let all = statistics_of(name, parse_version(&asked.version)?, shared)?;
+            let all = statistics_of(name, parse_version(&asked.version)?, sight, shared)?;
             let model_stats = all.into_iter().map(statistics_message).collect();
             frame(&proto::ModelStatisticsResponse { model_stats })
         }
         Rpc::RepositoryIndex => {
             drop(table);
-            return repository_index(message, shared).await;
+            return repository_index(message, sight, shared).await;
         }
         Rpc::LogSettings => {
             drop(table);
@@ -249,7 +256,11 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
     })
 }
 
-async fn repository_index(message: Bytes, shared: &Shared) -> Result<Bytes, Error> {
+async fn repository_index(
+    message: Bytes,
+    sight: Sight<'_>,
+    shared: &Shared,
+) -> Result<Bytes, Error> {
     #[derive(serde::Deserialize)]
     struct Entry {
         name: String,
@@ -274,7 +285,8 @@ async fn repository_index(message: Bytes, shared: &Shared) -> Result<Bytes, Erro
     let answer = shared.control.ask("repository_index", payload).await?;
     let entries: Vec<Entry> = serde_json::from_slice(&answer)
         .map_err(|why| Error::internal(format!("repository index is not usable: {why}")))?;
-    let models = entries.into_iter().map(|entry| proto::ModelIndex {
+    let seen = entries.into_iter().filter(|entry| sight.sees(&entry.name));
+    let models = seen.map(|entry| proto::ModelIndex {
         name: entry.name,
         version: entry.version,
         state: entry.state,

@@ -13,6 +13,7 @@ pub mod access_log;
 pub mod buffers;
 pub mod control;
 pub mod custom_metrics;
+pub mod forward;
 pub mod gather;
 pub mod grpc;
 pub mod http;
@@ -35,6 +36,7 @@ mod infer;
 pub mod metadata;
 pub mod routes;
 mod settings;
+mod spelling;
 
 pub use options::Options;
 pub use server::Engine;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use nerite_logic::Error;
+use nerite_logic::access::Group;
 use serde::Deserialize;
 
 use crate::latencies::LatencyOptions;
@@ -38,6 +39,16 @@ pub struct Options {
     pub access_log_json: bool,
     /// Which of Triton's latencies are told.
     pub latencies: LatencyOptions,
+    /// Groups of HTTP endpoints that want a header.
+    pub http_restricted: Vec<Group>,
+    /// Groups of gRPC calls that want a header.
+    pub grpc_restricted: Vec<Group>,
+    /// Answer management to other machines too, without a key.
+    pub remote_management: bool,
+    /// The pattern of names of HTTP headers that models see as parameters; empty is none.
+    pub http_header_forward: String,
+    /// The same for gRPC metadata.
+    pub grpc_header_forward: String,
 }
 
 impl Default for Options {
@@ -56,6 +67,11 @@ impl Default for Options {
             access_log: String::new(),
             access_log_json: false,
             latencies: LatencyOptions::default(),
+            http_restricted: Vec::new(),
+            grpc_restricted: Vec::new(),
+            remote_management: false,
+            http_header_forward: String::new(),
+            grpc_header_forward: String::new(),
         }
     }
 }
