@@ -16,8 +16,9 @@
     ├── Unauthenticated         UNAUTHENTICATED
     └── PermissionDenied        PERMISSION_DENIED
 
-The codes are Triton's, and two for API keys, which Triton does not have. Which HTTP and gRPC status a code becomes is decided once, in
-`rust/logic/src/error.rs`; nothing here knows about either protocol.
+The codes are Triton's, and two for API keys, which Triton does not have. Which HTTP and gRPC status
+a code becomes is decided once, in `rust/logic/src/error.rs`; nothing here knows about either
+protocol.
 """
 
 from __future__ import annotations

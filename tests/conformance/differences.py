@@ -18,17 +18,13 @@ LATER_THEMES: Final[Mapping[str, str]] = {
     "cache": "response cache",
     "compression": "compression",
     "generate": "generate extension",
-    "grpc_forward": "header forwarding",
     "grpc_repository": "repository control",
-    "grpc_restricted": "restricted protocols",
     "grpc_shm": "shared memory",
     "grpc_stream": "ModelStreamInfer",
-    "header_forward": "header forwarding",
     "raw_http": "raw HTTP",
     "repository_explicit": "repository control",
     "repository_none": "repository control",
     "repository_poll": "repository control",
-    "restricted": "restricted endpoints",
     "shared_memory": "shared memory",
 }
 
@@ -45,6 +41,8 @@ LATER_MODELS: Final[Mapping[str, str]] = {
 LATER: Final[Mapping[str, str]] = {
     "g_meta": "the extensions that are not there yet",
     "hm_get02_": "the extensions that are not there yet",
+    "grs_health": "the extensions that are not there yet",
+    "grs_stream": "ModelStreamInfer",
     "me_unload": "repository control",
     "pm_05_get": "the extensions that are not there yet",
     "pm_37_get": "repository control",
@@ -52,6 +50,8 @@ LATER: Final[Mapping[str, str]] = {
     "pm_42_get": "shared memory",
     "pm_43_get": "shared memory",
     "pm_47_get": "generate extension",
+    "rs_generate": "generate extension",
+    "rs_metadata_ok": "the extensions that are not there yet",
     "sx_cache": "response cache",
     "sid_metadata": "the extensions that are not there yet",
 }
