@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_http_headers_keep_their_spelling_and_secrets_stay_behind(server: Server
 def test_metadata_is_forwarded_in_lower_case_and_secrets_stay_behind(server: Server) -> None:
     secret = {"authorization": "Bearer x", "triton-grpc-protocol-k": "v", "x-gate": "open"}
     seen = parameters(server, grpcclient, {"my-key": "v1", "other": "v2", **secret})
-    assert seen == {"my-key": "v1", "triton-grpc-protocol-k": "v"}
+    assert seen == {"my-key": "v1"}
     more = {"parameters": {"my-key": "of the body", "mine": 7}}
     assert parameters(server, grpcclient, {"my-key": "v1"}, **more) == {"my-key": "v1", "mine": 7}
 
@@ -145,9 +146,7 @@ def test_a_wrong_restriction_is_told_without_its_secret(words: list[str], expect
 def test_a_pattern_that_is_none_ends_the_start(tmp_path: Path) -> None:
     access = AccessOptions(grpc_header_forward="my-(")
     options = server_options([str(tmp_path)], choose({}))
-    import dataclasses
-
     ports = {name: getattr(LOOPBACK, name) for name in ("http_port", "grpc_port", "metrics_port")}
     server = Server(dataclasses.replace(options, access=access, **ports))
-    with pytest.raises(InvalidArgument, match="--grpc-header-forward-pattern: 'my-.' is not a reg"):
+    with pytest.raises(InvalidArgument, match=r"--grpc-header-forward-pattern: 'my-\(' is"):
         server.start()

@@ -10,6 +10,9 @@ use crate::message::{Parameter, Parameters};
 /// Headers that show who asks are nobody else's business, whatever the pattern says.
 const SECRET: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
+/// What the names of headers that open restricted calls begin with.
+const RESTRICTED: &[u8] = b"triton-grpc-protocol-";
+
 /// Parameters that mean something to the server; a header must not set them.
 const RESERVED: [&str; 7] = [
     "sequence_id",
@@ -25,7 +28,7 @@ const RESERVED: [&str; 7] = [
 #[derive(Debug)]
 pub struct Forwarding {
     pattern: Regex,
-    /// Names, in lower case, that open restricted endpoints.
+    /// Names that open restricted endpoints.
     secret: Vec<String>,
 }
 
@@ -57,7 +60,7 @@ impl Forwarding {
             })?;
         Ok(Some(Self {
             pattern: compiled,
-            secret: secret.map(str::to_ascii_lowercase).collect(),
+            secret: secret.map(str::to_owned).collect(),
         }))
     }
 
@@ -65,7 +68,9 @@ impl Forwarding {
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
         let is = |other: &&str| other.eq_ignore_ascii_case(name);
+        let name_begins = name.as_bytes().get(..RESTRICTED.len());
         self.pattern.is_match(name.as_bytes())
+            && !name_begins.is_some_and(|begin| begin.eq_ignore_ascii_case(RESTRICTED))
             && !SECRET.iter().any(|secret| is(secret))
             && !self.secret.iter().any(|secret| is(&secret.as_str()))
     }
@@ -97,7 +102,7 @@ mod tests {
     use super::*;
 
     fn forwarding(pattern: &str) -> Forwarding {
-        let secret = ["X-Admin", "triton-grpc-protocol-k"].into_iter();
+        let secret = ["X-Admin"].into_iter();
         Forwarding::new("--flag", pattern, secret).unwrap().unwrap()
     }
 
