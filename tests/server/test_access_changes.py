@@ -15,7 +15,7 @@ from tests.keyed import INFER, asked, bearer, called, make_key, write_models
 from tritonclient.grpc import service_pb2
 
 from nerite.server import key_watch
-from nerite.server.access_options import AccessOptions
+from nerite.server.access_options import AccessOptions, Restriction
 from nerite.server.trace_options import TraceOptions, TraceRule
 from nerite.testing import serve
 
@@ -110,9 +110,14 @@ def test_management_is_for_whoever_is_near_unless_a_flag_says_otherwise(reposito
 def test_no_key_appears_anywhere(repository: Path, tmp_path: Path) -> None:
     file, access, traces = (tmp_path / name for name in ("keys", "access.log", "traces"))
     key = make_key(file, "canary", "infer,manage,metrics")
-    wrong = "nrt_wrong-canary"
+    wrong, value = "nrt_wrong-canary", "restricted-canary"
     options: dict[str, Any] = {
-        "access": AccessOptions(api_keys=file, http_header_forward=".*", grpc_header_forward=".*"),
+        "access": AccessOptions(
+            api_keys=file,
+            http_header_forward=".*",
+            grpc_header_forward=".*",
+            http_restricted=(Restriction(("trace",), "gate", value),),
+        ),
         "access_log": str(access),
         "log_verbose": 2,
         "tracing": TraceOptions(
@@ -132,6 +137,8 @@ def test_no_key_appears_anywhere(repository: Path, tmp_path: Path) -> None:
                     answers.append(asked(url, "GET", path, shown)[1])
                 answer = asked(server.http_url, "POST", "/v2/models/own-a/infer", shown, INFER)
                 answers.append(answer[1])
+                gate = {**shown, "gate": value}
+                answers.append(asked(server.http_url, "GET", "/v2/trace/setting", gate)[1])
                 path = "/inference.GRPCInferenceService/ServerMetadata"
                 answers.append(called(server, path, authorization=shown["Authorization"])[1])
             told = repr(server.options)
@@ -144,3 +151,4 @@ def test_no_key_appears_anywhere(repository: Path, tmp_path: Path) -> None:
     for text in (*answers, *lines, written, told, file.read_text()):
         assert key not in text
         assert wrong not in text
+        assert value not in text
