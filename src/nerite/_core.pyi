@@ -51,7 +51,10 @@ class Engine:
                 `allow_client_shm` (bool, clients may register shared memory),
                 `latency_histograms` (bool),
                 `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),
-                `quantiles` (list of pairs: quantile, error of its rank)).
+                `quantiles` (list of pairs: quantile, error of its rank)),
+                `http_restricted` and `grpc_restricted` (lists of dicts: `categories`, `header`,
+                `value`), `remote_management` (bool), `http_header_forward` and
+                `grpc_header_forward` (str, regular expressions; empty is none).
 
         Raises:
             InvalidArgument: An option is unknown or has the wrong type.
@@ -91,6 +94,14 @@ class Engine:
 
     def set_ready(self, ready: bool) -> None:
         """Says what the server-ready endpoints answer."""
+
+    def set_keys(self, keys: str) -> None:
+        """From now on everything but health needs one of these API keys.
+
+        Args:
+            keys: JSON: a list of `name`, `sha256` (hexadecimal), `scopes` (of `infer`, `manage`,
+                `metrics`) and `models` (patterns).
+        """
 
     def next_control_call(self) -> ControlCall | None:
         """Waits, without the GIL, for a request that Python answers (repository index, ...).

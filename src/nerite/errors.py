@@ -12,10 +12,13 @@
     ├── Unsupported             UNSUPPORTED
     │   └── MissingExtra        UNSUPPORTED, with the `pip install` that mends it
     ├── AlreadyExists           ALREADY_EXISTS
-    └── Cancelled               CANCELLED
+    ├── Cancelled               CANCELLED
+    ├── Unauthenticated         UNAUTHENTICATED
+    └── PermissionDenied        PERMISSION_DENIED
 
-The codes are Triton's. Which HTTP and gRPC status a code becomes is decided once, in
-`rust/logic/src/error.rs`; nothing here knows about either protocol.
+The codes are Triton's, and two for API keys, which Triton does not have. Which HTTP and gRPC status
+a code becomes is decided once, in `rust/logic/src/error.rs`; nothing here knows about either
+protocol.
 """
 
 from __future__ import annotations
@@ -97,6 +100,18 @@ class Cancelled(NeriteError):
     """The caller went away or asked to stop."""
 
     code = "CANCELLED"
+
+
+class Unauthenticated(NeriteError):
+    """An API key is needed, and none that is known was shown."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(NeriteError):
+    """Whoever asks is known, and may not ask for this."""
+
+    code = "PERMISSION_DENIED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ class FakeEngine:
         self.ready = ready
         self.told.append(("ready", ready))
 
+    def set_keys(self, keys: str) -> None:
+        self.told.append(("keys", len(json.loads(keys))))
+
     def next_control_call(self) -> FakeCall | None:
         return self._calls.get()
 

@@ -12,6 +12,7 @@ use nerite_engine::control::Call;
 use nerite_engine::trace::Trace;
 use nerite_engine::{Options, metrics};
 use nerite_logic::Error;
+use nerite_logic::access::Keys;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -98,6 +99,12 @@ impl Engine {
 
     fn set_ready(&self, ready: bool) {
         self.inner.set_ready(ready);
+    }
+
+    fn set_keys(&self, py: Python<'_>, keys: &str) -> PyResult<()> {
+        let read = Keys::from_json(keys).map_err(|why| to_python(py, &why))?;
+        self.inner.shared().guard.set_keys(read);
+        Ok(())
     }
 
     fn next_control_call(&self, py: Python<'_>) -> Option<ControlCall> {

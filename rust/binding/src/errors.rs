@@ -16,6 +16,8 @@ const fn class_name(code: Code) -> &'static str {
         Code::Unsupported => "Unsupported",
         Code::AlreadyExists => "AlreadyExists",
         Code::Cancelled => "Cancelled",
+        Code::Unauthenticated => "Unauthenticated",
+        Code::PermissionDenied => "PermissionDenied",
     }
 }
 

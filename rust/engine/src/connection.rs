@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::http::uri::PathAndQuery;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,7 +17,9 @@ use tokio::net::TcpStream;
 use crate::access_log::Seen;
 use crate::arrival::{Progress, Watched};
 use crate::body::ReplyBody;
+use crate::routes::guard::Peer;
 use crate::server::Shared;
+use crate::spelling::{Heard, Overheard};
 use crate::{grpc, http};
 
 /// What is spoken on a port.
@@ -61,11 +64,11 @@ pub async fn serve(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
 fn note(
     shared: &Shared,
     request: &Request<Incoming>,
-    peer: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     protocol: &'static str,
 ) -> Option<Box<Seen>> {
     let log = shared.access_log.as_ref()?;
-    Some(log.begin(request, peer, protocol))
+    Some(log.begin(request, address, protocol))
 }
 
 /// The answer, once the access log has its line.
@@ -80,32 +83,40 @@ fn noted(
     reply
 }
 
-/// The other end's address, for the access log.
-fn peer_of(stream: &TcpStream, shared: &Shared) -> Option<SocketAddr> {
-    shared.access_log.as_ref()?;
-    stream.peer_addr().ok()
+/// Leaves in a request how the names of its headers were spelled.
+fn spell(request: &mut Request<Incoming>, heard: &Heard) {
+    let path = request.uri().path_and_query().map(PathAndQuery::as_str);
+    if let Some(spelling) = heard.spelling(path.unwrap_or_default()) {
+        request.extensions_mut().insert(spelling);
+    }
 }
 
 async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
     let progress = Progress::watched();
-    let peer = peer_of(&stream, &shared);
+    let address = stream.peer_addr().ok();
+    let peer = Peer::at(address);
     let mut draining = shared.draining();
+    let heard = shared.forward.is_spelled().then(Arc::<Heard>::default);
     let service = service_fn({
-        let progress = Arc::clone(&progress);
-        move |request| {
+        let (progress, heard) = (Arc::clone(&progress), heard.clone());
+        move |mut request: Request<Incoming>| {
             progress.head_complete();
+            if let Some(heard) = &heard {
+                spell(&mut request, heard);
+            }
             let shared = Arc::clone(&shared);
             async move {
-                let seen = note(&shared, &request, peer, "http");
+                let seen = note(&shared, &request, address, "http");
                 noted(
                     &shared,
                     seen,
-                    http::answer(request, protocol, &shared).await,
+                    http::answer(request, protocol, peer, &shared).await,
                 )
             }
         }
     });
-    let io = TokioIo::new(Watched::http(stream, Arc::clone(&progress)));
+    let stream = Watched::http(stream, Arc::clone(&progress));
+    let io = TokioIo::new(Overheard { stream, heard });
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
     tokio::pin!(connection);
     // Errors here are the peer's doing (reset, malformed head) and have been answered where possible.
@@ -135,12 +146,13 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
     progress.received();
     let mut draining = shared.draining();
     let max_streams = shared.options.max_streams;
-    let peer = peer_of(&stream, &shared);
+    let address = stream.peer_addr().ok();
+    let peer = Peer::at(address);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move {
-            let seen = note(&shared, &request, peer, "grpc");
-            noted(&shared, seen, grpc::answer(request, &shared).await)
+            let seen = note(&shared, &request, address, "grpc");
+            noted(&shared, seen, grpc::answer(request, peer, &shared).await)
         }
     });
     let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default());

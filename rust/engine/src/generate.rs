@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
-use hyper::{HeaderMap, StatusCode};
+use hyper::http::request::Parts;
 use nerite_logic::message::{InferRequest, InferResponse};
 use nerite_logic::wire::v2;
 use nerite_logic::{Code, Error};
@@ -41,25 +42,27 @@ struct Asked {
 
 async fn read(
     target: Target<'_>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Asked, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
-    if headers
+    if head
+        .headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| encoding != "identity")
     {
         let text = "Unsupported content-encoding, only 'identity' is supported.";
         return Err(Error::invalid(text).into());
     }
-    let traced = shared.tracer.sample(&version, headers, false);
+    let traced = shared.tracer.sample(&version, &head.headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
     let body = read_body(body, None, shared).await?;
     mark(traced.as_ref(), Point::ReceiveEnd);
     let received = Instant::now();
-    let request = v2::parse_generate(&body, &version.spec)
+    let mut request = v2::parse_generate(&body, &version.spec)
         .inspect_err(|_| infer::refused(&version, received))?;
+    shared.forward.http(head, &mut request.parameters)?;
     Ok(Asked {
         version,
         id: request.id.clone(),
@@ -75,11 +78,11 @@ async fn read(
 /// What is wrong with the request, what the model has to say, or that its responses are not one.
 pub async fn whole(
     target: Target<'_>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
-    let asked = read(target, headers, body, shared).await?;
+    let asked = read(target, head, body, shared).await?;
     let (version, id) = (asked.version, asked.id);
     let (outcome, traced) = if version.spec.decoupled {
         let mut responses = infer::stream(&version, asked.request, asked.received, asked.traced)?;
@@ -124,11 +127,11 @@ async fn only(responses: &mut Responses) -> Result<InferResponse, Error> {
 /// What is wrong with the request.
 pub async fn streamed(
     target: Target<'_>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
-    let asked = read(target, headers, body, shared).await?;
+    let asked = read(target, head, body, shared).await?;
     let version = Arc::clone(&asked.version);
     let mut events = Events {
         version: asked.version,

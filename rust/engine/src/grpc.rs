@@ -24,6 +24,7 @@ use crate::grpc_stream::InferStream;
 use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
+use crate::routes::guard::{Call, Entered, Peer, Sight};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::{infer, settings, shared_memory};
@@ -63,8 +64,12 @@ struct After {
 ///
 /// # Errors
 /// None.
-pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Infallible> {
-    Ok(call(request, shared)
+pub async fn answer(
+    request: Request<Incoming>,
+    peer: Peer,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Infallible> {
+    Ok(call(request, peer, shared)
         .await
         .unwrap_or_else(Status::into_reply))
 }
@@ -142,7 +147,11 @@ fn percent_encode(text: &str) -> String {
     out
 }
 
-async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Status> {
+async fn call(
+    request: Request<Incoming>,
+    peer: Peer,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let is_grpc = head
         .headers
@@ -152,22 +161,17 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply,
         let message = "this port speaks gRPC: POST with content-type application/grpc".to_owned();
         return Err(Status { code: 3, message });
     }
-    let Some(rpc) = Rpc::of(head.uri.path()) else {
-        return Err(Status {
-            code: 12,
-            message: format!("unknown method {}", head.uri.path()),
-        });
-    };
-    if rpc == Rpc::ModelStreamInfer {
-        return Ok(infer_stream(head.headers, body, shared));
+    let entered = shared.guard.enter(&head, peer)?;
+    if entered.rpc() == Rpc::ModelStreamInfer {
+        return Ok(infer_stream(entered, head.headers, body, shared));
     }
     let began = shared.tracer.clock();
-    let message = read_message(body, shared).await?;
-    match rpc {
-        Rpc::ModelInfer => model_infer(message, &head.headers, began, shared)
+    let admitted = entered.admit(read_message(body, shared).await?)?;
+    match admitted.rpc() {
+        Rpc::ModelInfer => model_infer(admitted, &head.headers, began, shared)
             .await
             .map_err(Status::from),
-        _ => cold(rpc, message, shared)
+        _ => cold(admitted, shared)
             .await
             .map_err(Status::from)
             .map(|head| framed(head, SmallVec::new(), After::default())),
@@ -175,21 +179,26 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply,
 }
 
 /// The answer begins at once: it goes on for as long as the client sends requests.
-fn infer_stream(headers: HeaderMap, body: Incoming, shared: &Arc<Shared>) -> Reply {
-    let stream = InferStream::new(headers, body, Arc::clone(shared));
+fn infer_stream(
+    entered: Entered,
+    headers: HeaderMap,
+    body: Incoming,
+    shared: &Arc<Shared>,
+) -> Reply {
+    let stream = InferStream::new(entered, headers, body, Arc::clone(shared));
     let mut reply = Response::new(ReplyBody::streamed(Box::new(stream)));
     reply.headers_mut().insert(CONTENT_TYPE, GRPC);
     reply
 }
 
 async fn model_infer(
-    message: Bytes,
+    admitted: Call<'_>,
     headers: &HeaderMap,
     began: Option<Instant>,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Error> {
     let received = Instant::now();
-    let envelope = InferEnvelope::decode(message)?;
+    let envelope = InferEnvelope::decode(admitted.into_message())?;
     let number = parse_version(envelope.model_version())?;
     let version = Arc::clone(shared.table().find(envelope.model_name(), number)?);
     if version.spec.decoupled {
@@ -204,7 +213,8 @@ async fn model_infer(
     }
     let parsed = envelope.into_request(&version.spec);
     let attached = parsed.and_then(|request| shared.regions.attach(request));
-    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
+    let (mut request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
+    shared.forward.grpc(headers, &mut request.parameters)?;
     let asked = request.take_asked();
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;
@@ -222,7 +232,9 @@ async fn model_infer(
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
-async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, Error> {
+async fn cold(admitted: Call<'_>, shared: &Arc<Shared>) -> Result<Bytes, Error> {
+    let (rpc, sight) = (admitted.rpc(), admitted.sight());
+    let message = admitted.into_message();
     let table = shared.table();
     Ok(match rpc {
         Rpc::ServerLive => frame(&proto::ServerLiveResponse { live: true }),
@@ -268,13 +280,13 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
         Rpc::ModelStatistics => {
             let asked: proto::ModelStatisticsRequest = decode(message)?;
             let name = Some(asked.name.as_str()).filter(|name| !name.is_empty());
-            let all = statistics_of(name, parse_version(&asked.version)?, shared)?;
+            let all = statistics_of(name, parse_version(&asked.version)?, sight, shared)?;
             let model_stats = all.into_iter().map(statistics_message).collect();
             frame(&proto::ModelStatisticsResponse { model_stats })
         }
         Rpc::RepositoryIndex => {
             drop(table);
-            return repository_index(message, shared).await;
+            return repository_index(message, sight, shared).await;
         }
         Rpc::LogSettings => {
             drop(table);
@@ -291,7 +303,11 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
     })
 }
 
-async fn repository_index(message: Bytes, shared: &Shared) -> Result<Bytes, Error> {
+async fn repository_index(
+    message: Bytes,
+    sight: Sight<'_>,
+    shared: &Shared,
+) -> Result<Bytes, Error> {
     #[derive(serde::Deserialize)]
     struct Entry {
         name: String,
@@ -316,7 +332,8 @@ async fn repository_index(message: Bytes, shared: &Shared) -> Result<Bytes, Erro
     let answer = shared.control.ask("repository_index", payload).await?;
     let entries: Vec<Entry> = serde_json::from_slice(&answer)
         .map_err(|why| Error::internal(format!("repository index is not usable: {why}")))?;
-    let models = entries.into_iter().map(|entry| proto::ModelIndex {
+    let seen = entries.into_iter().filter(|entry| sight.sees(&entry.name));
+    let models = seen.map(|entry| proto::ModelIndex {
         name: entry.name,
         version: entry.version,
         state: entry.state,

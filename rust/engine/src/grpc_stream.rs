@@ -25,6 +25,7 @@ use crate::connection::drain_begins;
 use crate::frames::Frames;
 use crate::grpc::{Status, ok_trailers};
 use crate::infer;
+use crate::routes::guard::Entered;
 use crate::server::Shared;
 use crate::stream_requests::{Begun, Failed, InOrder, Live, Waiting, begin};
 use crate::trace::Point;
@@ -39,6 +40,7 @@ const STRICT: &str = "triton_grpc_error";
 /// One stream, as the body of its answer.
 pub struct InferStream {
     shared: Arc<Shared>,
+    entered: Entered,
     headers: HeaderMap,
     /// `None` once no more requests come.
     frames: Option<Frames>,
@@ -86,12 +88,13 @@ impl Source for InferStream {
 
 impl InferStream {
     /// The answer to the requests that come in `body`.
-    pub fn new(headers: HeaderMap, body: Incoming, shared: Arc<Shared>) -> Self {
+    pub fn new(entered: Entered, headers: HeaderMap, body: Incoming, shared: Arc<Shared>) -> Self {
         let options = &shared.options;
         let frames = Frames::new(body, options.max_message_bytes, options.arrival_timeout());
         let mut draining = shared.draining();
         Self {
             strict: headers.get(STRICT).is_some_and(|value| value == "true"),
+            entered,
             headers,
             frames: Some(frames),
             draining: Some(Box::pin(async move { drain_begins(&mut draining).await })),
@@ -143,7 +146,9 @@ impl InferStream {
     /// Sends a request on its way, or keeps its refusal until its turn.
     fn begin(&mut self, message: Bytes, context: &mut Context<'_>) {
         let received = Instant::now();
-        let begun = InferEnvelope::decode(message)
+        let admitted = self.entered.admit(message);
+        let begun = admitted
+            .and_then(|call| InferEnvelope::decode(call.into_message()))
             .map_err(|why| (ByteString::new(), why))
             .and_then(|envelope| {
                 let id = envelope.id().clone();
@@ -168,10 +173,12 @@ impl InferStream {
             traced.trace().mark_at(Point::ReceiveEnd, received);
         }
         let written = ByteString::from(envelope.model_version());
-        let (request, targets) = envelope
+        let (mut request, targets) = envelope
             .into_request(&version.spec)
             .and_then(|request| self.shared.regions.attach(request))
             .inspect_err(|_| infer::refused(&version, received))?;
+        let parameters = &mut request.parameters;
+        self.shared.forward.grpc(&self.headers, parameters)?;
         begin(version, written, request, targets, received, traced)
     }
 

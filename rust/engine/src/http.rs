@@ -9,8 +9,10 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    WWW_AUTHENTICATE,
 };
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
 use nerite_logic::Error;
 use nerite_logic::wire::v2;
 use serde::Serialize;
@@ -19,6 +21,7 @@ use crate::access_log::RequestId;
 use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
+use crate::routes::guard::{Peer, Permit, Refused, Sight};
 use crate::routes::{Ask, Route, Target};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
@@ -41,11 +44,14 @@ static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-con
 pub async fn answer(
     request: Request<Incoming>,
     protocol: Protocol,
+    peer: Peer,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Infallible> {
-    let reply = match protocol {
-        Protocol::Metrics => metrics_page(&request, shared),
-        _ => dispatch(request, shared).await,
+    // The path is borrowed from the head, the body is read apart from it.
+    let (head, body) = request.into_parts();
+    let reply = match shared.guard.admit(&head, protocol, peer) {
+        Ok(permit) => dispatch(permit, &head, body, shared).await,
+        Err(refused) => Err(refused.into()),
     };
     Ok(reply.unwrap_or_else(|failure| failure.into_reply()))
 }
@@ -63,6 +69,17 @@ pub enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Error(error)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let status = |status, text: &str| Self::Status(status, text.to_owned());
+        match refused {
+            Refused::Error(error) => Self::Error(error),
+            Refused::NoRoute => status(StatusCode::NOT_FOUND, "Not Found"),
+            Refused::Method => status(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+        }
     }
 }
 
@@ -84,6 +101,10 @@ impl Failure {
             let offered = HeaderValue::from_static("identity");
             reply.headers_mut().insert(ACCEPT_ENCODING, offered);
         }
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            reply.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
         if status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::REQUEST_TIMEOUT {
             // The rest of the body is not wanted, so the connection cannot be used again.
             reply
@@ -94,24 +115,17 @@ impl Failure {
     }
 }
 
-async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Failure> {
-    // The path is borrowed from the head, the body is read apart from it.
-    let (head, body) = request.into_parts();
-    let Some(route) = Route::of(head.uri.path()) else {
-        return Err(Failure::Status(StatusCode::NOT_FOUND, "Not Found".into()));
-    };
-    if !route.answers_to(head.method.as_str()) {
-        return Err(Failure::Status(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Method Not Allowed".into(),
-        ));
-    }
+async fn dispatch(
+    permit: Permit<'_>,
+    head: &Parts,
+    body: Incoming,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Failure> {
+    let route = permit.route();
     match route {
-        Route::ModelInfer(target) => model_infer(target, &head.headers, body, shared).await,
-        Route::Generate(target) => generate::whole(target, &head.headers, body, shared).await,
-        Route::GenerateStream(target) => {
-            generate::streamed(target, &head.headers, body, shared).await
-        }
+        Route::ModelInfer(target) => model_infer(target, head, body, shared).await,
+        Route::Generate(target) => generate::whole(target, head, body, shared).await,
+        Route::GenerateStream(target) => generate::streamed(target, head, body, shared).await,
         Route::ServerLive => Ok(empty(StatusCode::OK)),
         Route::ServerReady => Ok(match shared.is_ready() {
             true => empty(StatusCode::OK),
@@ -140,7 +154,8 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
                 ReplyBody::one(version.config_json.clone()),
             ))
         }
-        Route::ModelStatistics(target) => model_statistics(target, shared),
+        Route::ModelStatistics(target) => model_statistics(target, permit.sight(), shared),
+        Route::Metrics => Ok(metrics_page(shared)),
         Route::LogSettings | Route::TraceSettings(_) => {
             let (verb, model) = match route {
                 Route::TraceSettings(target) => ("trace_settings", target.map(|t| t.name)),
@@ -163,7 +178,10 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
         }
         Route::RepositoryIndex => {
             let payload = read_body(body, None, shared).await?;
-            let answer = shared.control.ask("repository_index", payload).await?;
+            let mut answer = shared.control.ask("repository_index", payload).await?;
+            if !permit.sight().is_whole() {
+                answer = visible_index(&answer, permit.sight())?;
+            }
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
         }
     }
@@ -171,11 +189,12 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
 
 async fn model_infer(
     target: Target<'_>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
+    let headers = &head.headers;
     if version.spec.decoupled {
         return Err(Error::unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
@@ -201,7 +220,8 @@ async fn model_infer(
     // From here on the tensors alone keep the body.
     drop(body);
     let attached = parsed.and_then(|request| shared.regions.attach(request));
-    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
+    let (mut request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
+    shared.forward.http(head, &mut request.parameters)?;
     let asked = request.take_asked();
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;
@@ -233,26 +253,42 @@ fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {
     reply
 }
 
-fn model_statistics(target: Option<Target<'_>>, shared: &Shared) -> Result<Reply, Failure> {
+fn model_statistics(
+    target: Option<Target<'_>>,
+    sight: Sight<'_>,
+    shared: &Shared,
+) -> Result<Reply, Failure> {
     #[derive(Serialize)]
     struct Statistics {
         model_stats: Vec<ModelStatistics>,
     }
     let number = target.map_or(Ok(None), |target| target.number())?;
-    let model_stats = statistics_of(target.map(|target| target.name), number, shared)?;
+    let model_stats = statistics_of(target.map(|target| target.name), number, sight, shared)?;
     Ok(json(&Statistics { model_stats }))
 }
 
-/// The statistics of one version, of all versions of a model, or of everything.
+/// The entries of a repository index that somebody may see.
+fn visible_index(index: &[u8], sight: Sight<'_>) -> Result<Bytes, Error> {
+    let broken = |why| Error::internal(format!("repository index is not usable: {why}"));
+    let mut entries: Vec<serde_json::Value> = serde_json::from_slice(index).map_err(broken)?;
+    entries.retain(|entry| entry["name"].as_str().is_some_and(|name| sight.sees(name)));
+    serde_json::to_vec(&entries)
+        .map(Bytes::from)
+        .map_err(broken)
+}
+
+/// The statistics of one version, of all versions of a model, or of everything that may be seen.
 pub fn statistics_of(
     name: Option<&str>,
     number: Option<u64>,
+    sight: Sight<'_>,
     shared: &Shared,
 ) -> Result<Vec<ModelStatistics>, Error> {
     let table = shared.table();
     let Some(name) = name else {
         return Ok(table
             .ready()
+            .filter(|version| sight.sees(&version.spec.name))
             .map(|version| ModelStatistics::of(version))
             .collect());
     };
@@ -276,21 +312,9 @@ pub fn statistics_of(
         .collect())
 }
 
-fn metrics_page(request: &Request<Incoming>, shared: &Shared) -> Result<Reply, Failure> {
-    if request.uri().path() != "/metrics" {
-        return Err(Failure::Status(StatusCode::NOT_FOUND, "Not Found".into()));
-    }
-    if request.method() != hyper::Method::GET {
-        return Err(Failure::Status(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Method Not Allowed".into(),
-        ));
-    }
-    Ok(with_type(
-        StatusCode::OK,
-        PROMETHEUS,
-        ReplyBody::one(metrics::page(shared).into()),
-    ))
+fn metrics_page(shared: &Shared) -> Reply {
+    let page = metrics::page(shared).into();
+    with_type(StatusCode::OK, PROMETHEUS, ReplyBody::one(page))
 }
 
 /// Reads a whole body, with the offset `align_at` on a cache line.

@@ -15,6 +15,7 @@ pub mod access_log;
 pub mod buffers;
 pub mod control;
 pub mod custom_metrics;
+pub mod forward;
 pub mod gather;
 pub mod grpc;
 pub mod http;
@@ -43,6 +44,7 @@ mod infer;
 pub mod metadata;
 pub mod routes;
 mod settings;
+mod spelling;
 mod stream_requests;
 
 pub use options::Options;

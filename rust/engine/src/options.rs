@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use nerite_logic::Error;
+use nerite_logic::access::Group;
 use serde::Deserialize;
 
 use crate::latencies::LatencyOptions;
@@ -40,6 +41,16 @@ pub struct Options {
     pub allow_client_shm: bool,
     /// Which of Triton's latencies are told.
     pub latencies: LatencyOptions,
+    /// Groups of HTTP endpoints that want a header.
+    pub http_restricted: Vec<Group>,
+    /// Groups of gRPC calls that want a header.
+    pub grpc_restricted: Vec<Group>,
+    /// Answer management to other machines too, without a key.
+    pub remote_management: bool,
+    /// The pattern of names of HTTP headers that models see as parameters; empty is none.
+    pub http_header_forward: String,
+    /// The same for gRPC metadata.
+    pub grpc_header_forward: String,
 }
 
 impl Default for Options {
@@ -59,6 +70,11 @@ impl Default for Options {
             access_log_json: false,
             allow_client_shm: false,
             latencies: LatencyOptions::default(),
+            http_restricted: Vec::new(),
+            grpc_restricted: Vec::new(),
+            remote_management: false,
+            http_header_forward: String::new(),
+            grpc_header_forward: String::new(),
         }
     }
 }

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one table of routes: which path means what, under which method, in which category.
+//! The one table of routes: which path means what, under which method, in which category, and what it needs
+//! of whoever asks.
 //!
-//! An endpoint is added here, and answered in [`crate::http`]; its gRPC twin is in [`Rpc`]. The category is what
-//! restrictions and authorisation are written in (`spec/triton.md` 1.2, 1.10).
+//! An endpoint is added here, and answered in [`crate::http`]; its gRPC twin is in [`Rpc`]. It does not compile
+//! before its category and its need are given (`spec/triton.md` 1.2, 1.10). Only [`guard`] can read a path
+//! (`of` is private to this module), and it does so once it has seen who asks: nothing is answered unguarded.
+
+pub mod guard;
 
 use nerite_logic::Error;
+use nerite_logic::access::{Category, Need, Scope, Subject};
 use nerite_logic::wire::grpc::parse_version;
 
 /// A model in a path, with the version if one is given.
@@ -44,6 +49,8 @@ pub enum Route<'a> {
     LogSettings,
     TraceSettings(Option<Target<'a>>),
     SharedMemory(Device, Ask, Option<&'a str>),
+    /// On a port of its own.
+    Metrics,
 }
 
 /// Whose shared memory it is.
@@ -63,25 +70,14 @@ pub enum Ask {
     Unregister,
 }
 
-/// The group of endpoints that a restriction names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Category {
-    Health,
-    Metadata,
-    Inference,
-    ModelConfig,
-    ModelRepository,
-    Statistics,
-    Trace,
-    Logging,
-    SharedMemory,
-}
-
 impl<'a> Route<'a> {
+    /// The route of a path of the metrics port.
+    fn of_metrics(path: &str) -> Option<Self> {
+        (path == "/metrics").then_some(Self::Metrics)
+    }
+
     /// The route of a path without its query, if there is one.
-    #[must_use]
-    pub fn of(path: &'a str) -> Option<Self> {
+    fn of(path: &'a str) -> Option<Self> {
         let rest = path.strip_prefix("/v2")?;
         if rest.is_empty() {
             return Some(Self::ServerMetadata);
@@ -156,8 +152,7 @@ impl<'a> Route<'a> {
     /// Whether it answers to a method.
     #[must_use]
     pub fn answers_to(&self, method: &str) -> bool {
-        let is_setting = matches!(self, Self::LogSettings | Self::TraceSettings(_));
-        method == self.method() || (is_setting && method == "POST")
+        method == self.method() || (self.is_setting() && method == "POST")
     }
 
     /// The method it answers to; settings, which are read with it, are set with POST.
@@ -173,10 +168,14 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The category it belongs to.
+    const fn is_setting(&self) -> bool {
+        matches!(self, Self::LogSettings | Self::TraceSettings(_))
+    }
+
+    /// The category it belongs to; `None` is never restricted.
     #[must_use]
-    pub const fn category(&self) -> Category {
-        match self {
+    pub const fn category(&self) -> Option<Category> {
+        Some(match self {
             Self::ServerLive | Self::ServerReady | Self::ModelReady(_) => Category::Health,
             Self::ServerMetadata | Self::ModelMetadata(_) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
@@ -188,6 +187,53 @@ impl<'a> Route<'a> {
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
+            Self::Metrics => return None,
+        })
+    }
+
+    /// What it needs of whoever asks; `writes` is whether the method is another than GET.
+    #[must_use]
+    pub const fn need(&self, writes: bool) -> Need {
+        match self {
+            Self::ServerLive | Self::ServerReady | Self::ModelReady(_) => Need::Nothing,
+            Self::ServerMetadata
+            | Self::ModelMetadata(_)
+            | Self::ModelConfig(_)
+            | Self::ModelStatistics(_)
+            | Self::RepositoryIndex => Need::AnyKey,
+            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
+                Need::Scope(Scope::Infer)
+            }
+            Self::SharedMemory(_, Ask::Status, _) => Need::AnyKey,
+            // What is registered is read and written in the server's name.
+            Self::SharedMemory(..) => Need::Scope(Scope::Manage),
+            Self::LogSettings | Self::TraceSettings(_) if writes => Need::Scope(Scope::Manage),
+            Self::LogSettings | Self::TraceSettings(_) => Need::AnyKey,
+            Self::Metrics => Need::Scope(Scope::Metrics),
+        }
+    }
+
+    /// What it touches.
+    #[must_use]
+    pub const fn subject(&self) -> Subject<'a> {
+        match self {
+            Self::ModelReady(target)
+            | Self::ModelMetadata(target)
+            | Self::ModelConfig(target)
+            | Self::ModelStatistics(Some(target))
+            | Self::ModelInfer(target)
+            | Self::Generate(target)
+            | Self::GenerateStream(target)
+            | Self::TraceSettings(Some(target)) => Subject::Model(target.name),
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ServerMetadata
+            | Self::ModelStatistics(None)
+            | Self::RepositoryIndex
+            | Self::LogSettings
+            | Self::SharedMemory(..)
+            | Self::TraceSettings(None)
+            | Self::Metrics => Subject::Server,
         }
     }
 }
@@ -222,8 +268,7 @@ pub enum Rpc {
 
 impl Rpc {
     /// The call of a request's path.
-    #[must_use]
-    pub fn of(path: &str) -> Option<Self> {
+    fn of(path: &str) -> Option<Self> {
         if let Some(method) = path.strip_prefix("/inference.GRPCInferenceService/") {
             return match method {
                 "ModelInfer" => Some(Self::ModelInfer),
@@ -273,6 +318,46 @@ impl Rpc {
             Self::TraceSetting => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
+        }
+    }
+
+    /// What it needs of whoever asks; `writes` is whether its message sets something.
+    #[must_use]
+    pub const fn need(self, writes: bool) -> Need {
+        match self {
+            Self::ServerLive | Self::ServerReady | Self::ModelReady | Self::HealthCheck => {
+                Need::Nothing
+            }
+            Self::ServerMetadata
+            | Self::ModelMetadata
+            | Self::ModelConfig
+            | Self::ModelStatistics
+            | Self::RepositoryIndex => Need::AnyKey,
+            Self::ModelInfer | Self::ModelStreamInfer => Need::Scope(Scope::Infer),
+            Self::SharedMemory(_, Ask::Status) => Need::AnyKey,
+            Self::SharedMemory(..) => Need::Scope(Scope::Manage),
+            Self::LogSettings | Self::TraceSetting if writes => Need::Scope(Scope::Manage),
+            Self::LogSettings | Self::TraceSetting => Need::AnyKey,
+        }
+    }
+
+    /// The field of its message that names a model.
+    const fn model_field(self) -> Option<u32> {
+        match self {
+            Self::ModelReady
+            | Self::ModelMetadata
+            | Self::ModelConfig
+            | Self::ModelStatistics
+            | Self::ModelInfer
+            | Self::ModelStreamInfer => Some(1),
+            Self::TraceSetting => Some(2),
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ServerMetadata
+            | Self::RepositoryIndex
+            | Self::HealthCheck
+            | Self::SharedMemory(..)
+            | Self::LogSettings => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use nerite_logic::Error;
 use nerite_logic::spec::ModelSpec;
@@ -20,9 +20,11 @@ use crate::access_log::AccessLog;
 use crate::arrival;
 use crate::connection::{self, Protocol};
 use crate::control::Control;
+use crate::forward::Forward;
 use crate::lane::{self, Lanes};
 use crate::latencies::Latencies;
 use crate::options::Options;
+use crate::routes::guard::Guard;
 use crate::shared_memory::Regions;
 use crate::statistics::Statistics;
 use crate::table::{Entry, Table};
@@ -48,6 +50,10 @@ pub struct Shared {
     pub tracer: Arc<Tracer>,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
+    /// Who may ask for what.
+    pub guard: Guard,
+    /// Which headers models see.
+    pub forward: Forward,
     /// Calls of Python by instances, counted by the binding.
     pub gil_acquisitions: AtomicU64,
     /// Inputs that reached a backend without a copy.
@@ -70,7 +76,7 @@ pub struct Shared {
 
 impl Shared {
     /// The table as it is now.
-    pub fn table(&self) -> Guard<Arc<Table>> {
+    pub fn table(&self) -> arc_swap::Guard<Arc<Table>> {
         self.table.load()
     }
 
@@ -157,9 +163,17 @@ impl Engine {
             "" => None,
             path => Some(AccessLog::open(path, options.access_log_json)?),
         };
+        let guard = Guard::new(
+            &options.http_restricted,
+            &options.grpc_restricted,
+            options.remote_management,
+        );
+        let forward = Forward::new(&options)?;
         let shared = Arc::new(Shared {
             options,
             regions: Regions::default(),
+            guard,
+            forward,
             tracer: Arc::default(),
             access_log,
             control: Control::default(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one error type of the data plane and the one table of statuses.
 //!
-//! A [`Code`] is Triton's; [`Code::http_status`] and [`Code::grpc_status`] are the only place in the
+//! A [`Code`] is Triton's, or one of two for what Triton does not have; [`Code::http_status`] and [`Code::grpc_status`] are the only place in the
 //! project where a code becomes a status (`spec/triton.md` 0.2).
 
 use std::borrow::Cow;
@@ -26,11 +26,15 @@ pub enum Code {
     AlreadyExists,
     /// The caller went away or asked to stop.
     Cancelled,
+    /// Nobody the server knows asks. Not one of Triton's, which has no keys.
+    Unauthenticated,
+    /// Whoever asks may not. Not one of Triton's either.
+    PermissionDenied,
 }
 
 impl Code {
-    /// Every code, in Triton's order.
-    pub const ALL: [Self; 8] = [
+    /// Every code: Triton's in its order, then ours.
+    pub const ALL: [Self; 10] = [
         Self::Unknown,
         Self::Internal,
         Self::NotFound,
@@ -39,6 +43,8 @@ impl Code {
         Self::Unsupported,
         Self::AlreadyExists,
         Self::Cancelled,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
     ];
 
     /// The row of this code: name on the seam, HTTP status, gRPC status number.
@@ -52,6 +58,8 @@ impl Code {
             Self::Unsupported => ("UNSUPPORTED", 501, 12),
             Self::AlreadyExists => ("ALREADY_EXISTS", 400, 6),
             Self::Cancelled => ("CANCELLED", 400, 1),
+            Self::Unauthenticated => ("UNAUTHENTICATED", 401, 16),
+            Self::PermissionDenied => ("PERMISSION_DENIED", 403, 7),
         }
     }
 

@@ -7,9 +7,11 @@
 //! is decided here is done by the `engine` crate.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod check;
 pub mod datatype;
 pub mod error;
+pub mod forwarding;
 pub mod message;
 pub mod quantiles;
 pub mod schedulers;

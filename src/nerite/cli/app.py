@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import backends, check, demo, explain, infer, models, serve, version
+from nerite.cli import backends, check, demo, explain, infer, keys, models, serve, version
 from nerite.errors import ConfigError, NeriteError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("explain", no_args_is_help=True)(explain.explain)
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
 app.command("backends")(backends.backends)
+app.add_typer(keys.keys, name="keys")
 app.command("demo")(demo.demo)
 app.command("version")(version.version)
 

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DEFAULT_URL = "http://localhost:8000"
 
-_BY_STATUS = {400: errors.InvalidArgument, 404: errors.NotFound, 503: errors.Unavailable}
+API_KEY = "NERITE_API_KEY"
+
+_BY_STATUS = {
+    400: errors.InvalidArgument,
+    401: errors.Unauthenticated,
+    403: errors.PermissionDenied,
+    404: errors.NotFound,
+    503: errors.Unavailable,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class Client:
         NeriteError: The server refused, with its text.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, timeout: float = 60.0) -> None:
+    def __init__(self, url: str = DEFAULT_URL, api_key: str = "", timeout: float = 60.0) -> None:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise errors.InvalidArgument(f"'{url}' is not an address like {DEFAULT_URL}")
@@ -61,6 +69,9 @@ class Client:
         )
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._base = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise errors.InvalidArgument("the API key has characters that no header can carry")
         self._connection = kind(parts.hostname, parts.port, timeout=timeout)
 
     def __enter__(self) -> Client:
@@ -110,7 +121,8 @@ class Client:
     ) -> tuple[int | None, bytes]:
         """Sends one request; returns the length of the JSON part, if told, and the body."""
         try:
-            self._connection.request(method, self._base + path, body, dict(headers))
+            sent = {**self._headers, **headers}
+            self._connection.request(method, self._base + path, body, sent)
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as cause:

@@ -20,6 +20,7 @@ GRPC = "gRPC"
 METRICS = "Metrics"
 LOGGING = "Logging"
 TRACING = "Tracing"
+ACCESS = "Access"
 SERVER = "Server"
 BACKENDS = "Backends"
 ACCEPTED = "Accepted, with a warning that says what replaces it"
@@ -180,6 +181,20 @@ FLAGS: tuple[Flag, ...] = (
         option="max_request_bytes",
         minimum=1,
     ),
+    Flag(
+        "--http-restricted-api",
+        "list",
+        "CATEGORY[,CATEGORY]:KEY=VALUE: these endpoints want the header KEY with VALUE.",
+        HTTP,
+        option="http_restricted_api",
+    ),
+    Flag(
+        "--http-header-forward-pattern",
+        "text",
+        "Headers whose names fit this regular expression are request parameters.",
+        HTTP,
+        option="http_header_forward",
+    ),
     # gRPC.
     Flag("--allow-grpc", "bool", "Open the gRPC port.", GRPC, default="true", option="allow_grpc"),
     Flag(
@@ -199,6 +214,20 @@ FLAGS: tuple[Flag, ...] = (
         option="grpc_port",
         minimum=0,
         maximum=_LARGEST_PORT,
+    ),
+    Flag(
+        "--grpc-restricted-protocol",
+        "list",
+        "CATEGORY[,CATEGORY]:KEY=VALUE: these calls want triton-grpc-protocol-KEY with VALUE.",
+        GRPC,
+        option="grpc_restricted_protocol",
+    ),
+    Flag(
+        "--grpc-header-forward-pattern",
+        "text",
+        "Metadata whose names fit this regular expression are request parameters.",
+        GRPC,
+        option="grpc_header_forward",
     ),
     # Metrics.
     Flag(
@@ -290,6 +319,21 @@ FLAGS: tuple[Flag, ...] = (
         "triton,log-frequency=N; opentelemetry,url=U, opentelemetry,resource=K=V.",
         TRACING,
         option="trace_config",
+    ),
+    # Access.
+    Flag(
+        "--api-keys",
+        "text",
+        "A file of API keys (nerite keys new); all but health needs one; read again if it changes.",
+        ACCESS,
+        option="api_keys",
+    ),
+    Flag(
+        "--allow-remote-management",
+        "switch",
+        "Answer calls that change the server to other machines too, without a key.",
+        ACCESS,
+        option="remote_management",
     ),
     # Server.
     Flag(
@@ -400,16 +444,6 @@ FLAGS: tuple[Flag, ...] = (
     _refused("--model-namespacing", "bool", f"model namespaces are {_LATER}", "false"),
     _refused("--reuse-http-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
     _refused("--reuse-grpc-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
-    _refused(
-        "--http-header-forward-pattern", "text", f"forwarding request headers is {_LATER}", ""
-    ),
-    _refused(
-        "--grpc-header-forward-pattern", "text", f"forwarding request headers is {_LATER}", ""
-    ),
-    _refused("--http-restricted-api", "list", f"restricted endpoints are {_LATER}; use a proxy"),
-    _refused(
-        "--grpc-restricted-protocol", "list", f"restricted protocols are {_LATER}; use a proxy"
-    ),
     _refused("--grpc-use-ssl", "bool", _TLS, "false"),
     _refused("--grpc-use-ssl-mutual", "bool", _TLS, "false"),
     _refused("--grpc-server-cert", "text", _TLS),

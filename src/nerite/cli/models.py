@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from nerite.cli import screen
-from nerite.cli.client import DEFAULT_URL, Client
+from nerite.cli.client import API_KEY, DEFAULT_URL, Client
 
 
 def models(
     url: Annotated[str, typer.Option(help="Address of the server's HTTP port.")] = DEFAULT_URL,
+    api_key: Annotated[str, typer.Option(envvar=API_KEY, help="API key to show.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the index as JSON.")] = False,
 ) -> None:
     """List the models of a running server with their states and, if not ready, the reasons."""
-    with Client(url) as client:
+    with Client(url, api_key) as client:
         index = client.index()
     if as_json:
         typer.echo(json.dumps(index))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nerite.cli import screen
-from nerite.cli.client import Client
+from nerite.cli.access import access_options
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
 from nerite.cli.trace_config import older_words, trace_options
@@ -69,6 +69,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
     words = [*older_words(values), *values.pop("trace_config", ())]
     if words:
         values["tracing"] = trace_options(words)
+    values["access"] = access_options(values)
     if values.pop("strict_model_config", False):
         values["disable_auto_complete"] = True
     return ServerOptions(repositories=repositories, **values)
@@ -126,21 +127,9 @@ def start_screen(server: Server, paint: screen.Paint) -> str:
 def _row(server: Server, entry: Entry) -> list[str]:
     version = "" if entry.version is None else str(entry.version)
     told = entry.reason
-    if not told and str(entry.state) == "READY" and server.options.allow_http:
-        told = _tensors(server.http_url, entry.name)
+    if not told and str(entry.state) == "READY":
+        told = server.signature(entry.name)
     return [entry.name, version, str(entry.state), told]
-
-
-def _tensors(url: str, model: str) -> str:
-    """`x FP32[-1,4] -> y INT64[-1]`, as the server itself tells."""
-    with Client(url) as client:
-        metadata = client.metadata(model)
-
-    def side(key: str) -> str:
-        each = (f"{t['name']} {t['datatype']}{t['shape']}" for t in metadata[key])
-        return ", ".join(each).replace(", -", ",-")
-
-    return f"{side('inputs')} -> {side('outputs')}"
 
 
 def _parameter(flag: Flag) -> inspect.Parameter:

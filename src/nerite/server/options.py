@@ -15,6 +15,7 @@ from pathlib import Path
 from nerite.config.settings import Settings
 from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
+from nerite.server.access_options import AccessOptions
 from nerite.server.trace_options import TraceOptions
 
 LOG_FORMATS = ("default", "ISO8601", "json")
@@ -98,6 +99,10 @@ class ServerOptions:
     # Traces.
     tracing: TraceOptions = field(default_factory=TraceOptions)
     """Which requests are traced at the start, and where their traces go."""
+
+    # Who may ask for what.
+    access: AccessOptions = field(default_factory=AccessOptions)
+    """Keys, restricted endpoints, management from other machines, forwarded headers."""
 
     # The process.
     server_id: str = "nerite"

@@ -20,6 +20,7 @@ from nerite.models.states import State, StateTable
 from nerite.server import environment
 from nerite.server.control import serve_calls, verbs
 from nerite.server.host_metrics import HostMetrics
+from nerite.server.key_watch import KeyWatch
 from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
 from nerite.server.trace_loop import TraceLoop
@@ -63,6 +64,7 @@ class Server:
         self.log_settings = LogSettings(self.options)
         self.trace_settings = TraceSettings(self.options.tracing, self._knows)
         self._traces: TraceLoop | None = None
+        self._keys: KeyWatch | None = None
         self._observer = observer
         self._states = StateTable(self._update_ready)
         self._engine: Engine | None = None
@@ -82,6 +84,7 @@ class Server:
         Raises:
             NotFound: A repository does not exist.
             Unavailable: A port cannot be opened.
+            ConfigError: The file of API keys is wrong.
         """
         if self._started.is_set():
             raise InvalidArgument("the server was started before; make another one")
@@ -136,6 +139,8 @@ class Server:
             self._control.join(left())
         if self._traces is not None:
             self._traces.stop(left())
+        if self._keys is not None:
+            self._keys.stop(left())
         if self._repository is not None:
             self._repository.close()
         return drained and unloaded
@@ -208,12 +213,16 @@ class Server:
         self._repository = Repository([LocalStore(Path(p)) for p in self.options.repositories])
         engine = self._open_engine()
         try:
+            if self.options.access.api_keys:
+                self._keys = KeyWatch(self.options.access.api_keys, engine.set_keys)
             self._traces = TraceLoop(engine, self.trace_settings)
             self._traces.apply()
             self._listen(engine)
             found = self._repository.scan()
         except BaseException:
             self._engine = None
+            if self._keys is not None:
+                self._keys.stop()
             engine.stop()
             raise
         if self.options.allow_metrics and self.options.allow_cpu_metrics:
@@ -253,6 +262,7 @@ class Server:
                 "summaries": options.summary_latencies,
                 "quantiles": [list(pair) for pair in options.summary_quantiles],
             },
+            **options.access.engine_options(),
         }
         self._engine = _core.Engine(chosen)
         return self._engine

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod infer;
 pub mod messages;
 mod parameters;
+pub mod peek;
 pub mod reader;
 pub mod stream;
 pub mod version;
