@@ -63,6 +63,8 @@ pub fn run(
 
 /// The same for a decoupled model, which answers by itself; what it returns all the same is the only answer
 /// of each request.
+#[cold]
+#[inline(never)]
 fn run_decoupled(
     py: Python<'_>,
     version: &Arc<Version>,

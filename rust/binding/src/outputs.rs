@@ -108,6 +108,7 @@ fn one_by_one(
 }
 
 /// The outcome of one request of which these outputs were `asked`.
+#[inline]
 pub fn single(version: &Version, asked: &[RequestedOutput], value: &Bound<'_, PyAny>) -> Outcome {
     if value.is_instance_of::<PyBaseException>() {
         return Err(from_exception(value));

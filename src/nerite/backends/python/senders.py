@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nerite.backends.python.failures import TritonModelException
 from nerite.errors import InternalError
 
 if TYPE_CHECKING:
     from nerite.backends.contract import Answer, Request, ResponseSender
-    from nerite.backends.python.messages import InferenceResponse
 
-FINAL = 1
+RESPONSE_COMPLETE_FINAL: Final = 1
 
 
 class InferenceResponseSender:
@@ -31,15 +30,16 @@ class InferenceResponseSender:
     def __init__(self, sender: ResponseSender) -> None:
         self._sender = sender
 
-    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
-        """Sends a response; with the flag TRITONSERVER_RESPONSE_COMPLETE_FINAL it is the last."""
-        if flags not in (0, FINAL):
+    def send(self, response: Any = None, flags: int = 0) -> None:
+        """Sends an `InferenceResponse`, the last one with TRITONSERVER_RESPONSE_COMPLETE_FINAL."""
+        if flags not in (0, RESPONSE_COMPLETE_FINAL):
             raise TritonModelException("Unable to send response. Unsupported flag provided.")
         if response is None and flags == 0:
             raise TritonModelException(
                 "Inference Response object must be provided when the response flag is set to zero."
             )
-        if not self._sender.send(None if response is None else _answer(response), flags == FINAL):
+        answer = None if response is None else _answer(response)
+        if not self._sender.send(answer, flags == RESPONSE_COMPLETE_FINAL):
             raise TritonModelException("Unable to send response. Response sender has been closed.")
 
     def is_cancelled(self) -> bool:
