@@ -12,7 +12,17 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import backends, check, demo, explain, infer, models, serve, version
+from nerite.cli import (
+    backends,
+    check,
+    demo,
+    explain,
+    infer,
+    kserve_arguments,
+    models,
+    serve,
+    version,
+)
 from nerite.errors import ConfigError, NeriteError
 
 app = typer.Typer(
@@ -36,7 +46,7 @@ app.command("version")(version.version)
 def main(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        app(list(arguments), prog_name="nerite")
+        app(_understood(arguments), prog_name="nerite")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return 1 if code == 2 else code
@@ -51,6 +61,17 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _understood(arguments: Sequence[str]) -> list[str]:
+    """The arguments; those of KServe's servers as Nerite's, before typer looks at them."""
+    command, words = list(arguments[:1]), list(arguments[1:])
+    if command != ["serve"] or not kserve_arguments.speaks_kserve(words):
+        return [*command, *words]
+    translated = kserve_arguments.translate(words)
+    for warning in translated.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return [*command, *translated.words]
 
 
 def run() -> None:

@@ -86,6 +86,13 @@ FLAGS: tuple[Flag, ...] = (
         option="repositories",
     ),
     Flag(
+        "--model-name",
+        "text",
+        "Serve the one model that is there under this name.",
+        REPOSITORY,
+        option="model_name",
+    ),
+    Flag(
         "--model-control-mode",
         "text",
         "none: all models are loaded at the start.",

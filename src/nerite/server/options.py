@@ -29,6 +29,8 @@ class ServerOptions:
     # Which models, and how they are loaded.
     repositories: tuple[str | Path, ...] = ()
     """Folders of models, model folders or model files."""
+    model_name: str = ""
+    """Serve the one model of the one repository under this name, whatever its files call it."""
     model_control_mode: str = "none"
     """`none`: all models are loaded at the start; the other modes come later."""
     disable_auto_complete: bool = False
@@ -128,6 +130,11 @@ class ServerOptions:
                     f"option 'summary_quantiles' has {quantile}:{error}; a quantile and its error "
                     "are from 0 to 1"
                 )
+        if self.model_name and len(self.repositories) != 1:
+            raise InvalidArgument(
+                f"option 'model_name' is '{self.model_name}', but {len(self.repositories)} "
+                "repositories are given; it names the one model of one repository"
+            )
         self._check_ports()
 
     def load_options(self, cores: int) -> LoadOptions:

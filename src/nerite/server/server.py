@@ -24,7 +24,8 @@ from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
-from nerite.stores.local import LocalStore
+from nerite.stores.local import LocalStore, Store
+from nerite.stores.named import NamedStore
 from nerite.tensors import shape_text
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Server:
 
     def _start(self) -> None:
         # Before the ports: a mistyped path should not look like a server for a moment.
-        self._repository = Repository([LocalStore(Path(p)) for p in self.options.repositories])
+        self._repository = Repository(stores_of(self.options))
         engine = self._open_engine()
         try:
             self._traces = TraceLoop(engine, self.trace_settings)
@@ -280,6 +281,13 @@ class Server:
         with self._ready_lock:
             if self._engine is not None:
                 self._engine.set_ready(self.ready)
+
+
+def stores_of(options: ServerOptions) -> list[Store]:
+    """Where the models of a server come from."""
+    if options.model_name:
+        return [NamedStore(Path(options.repositories[0]), options.model_name)]
+    return [LocalStore(Path(path)) for path in options.repositories]
 
 
 _SERVICES = {
