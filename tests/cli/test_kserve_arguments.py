@@ -44,7 +44,12 @@ def test_only_flags_of_kserves_begin_the_mode() -> None:
 
 def test_kserves_defaults_hold_where_nothing_is_said(models: Path) -> None:
     made = translate([f"--model_dir={models}"])
-    assert made.words[:3] == ("--http-port=8080", "--grpc-port=8081", "--exit-timeout-secs=20")
+    assert set(made.words[:4]) == {
+        "--http-port=8080",
+        "--grpc-port=8081",
+        "--drain-delay=5",
+        "--exit-timeout-secs=20",
+    }
     assert made.words[-2:] == (str(models), "--model-name=model")
     assert not made.warnings
 

@@ -317,6 +317,16 @@ FLAGS: tuple[Flag, ...] = (
         minimum=0,
     ),
     Flag(
+        "--drain-delay",
+        "float",
+        "Seconds to go on serving after a stop signal while not ready any more.",
+        SERVER,
+        default="0",
+        option="drain_delay_secs",
+        minimum=0,
+        maximum=3600,
+    ),
+    Flag(
         "--io-threads",
         "int",
         "Threads that serve sockets; 0: one per usable core.",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What KServe's servers do where nothing is said, and what a rollout needs; see
-#: `kserve_arguments.translate`.
+#: What holds where nothing is said: the ports of KServe's servers, and what a rollout needs.
 DEFAULTS = {
     "--http-port": "8080",
     "--grpc-port": "8081",
+    # Requests are still routed here for some seconds after the stop signal (1.10): together with
+    # the time for what was accepted this stays below the 30 s that Kubernetes grants.
+    "--drain-delay": "5",
     "--exit-timeout-secs": "20",
 }
 

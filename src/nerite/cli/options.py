@@ -111,9 +111,15 @@ def _int(flag: Flag, word: str) -> int:
 
 def _float(flag: Flag, word: str) -> float:
     try:
-        return float(word)
+        number = float(word)
     except ValueError:
         raise InvalidArgument(f"{flag.name}: '{word}' is not a number") from None
+    low, high = flag.minimum, flag.maximum
+    if low is not None and high is not None and not low <= number <= high:
+        raise InvalidArgument(
+            f"{flag.name}: {word} is out of range; it must be from {low} to {high}"
+        )
+    return number
 
 
 def backend_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -100,7 +100,10 @@ class ServerOptions:
     # The process.
     server_id: str = "nerite"
     exit_timeout_secs: float = 30.0
-    """How long accepted requests may take after a stop was asked for."""
+    """How long accepted requests may take after a stop was asked for and the delay is over."""
+    drain_delay_secs: float = 0.0
+    """How long a server that was ready goes on to accept requests after a stop was asked for, while
+    it tells that it is not ready: what routes to it needs time to notice."""
     io_threads: int = 0
     """Threads that serve sockets; 0 is one per usable core."""
     max_connections: int = 16384
@@ -121,7 +124,13 @@ class ServerOptions:
         ):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 1")
-        for name in ("load_retries", "io_threads", "exit_timeout_secs", "log_verbose"):
+        for name in (
+            "load_retries",
+            "io_threads",
+            "exit_timeout_secs",
+            "drain_delay_secs",
+            "log_verbose",
+        ):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 0")
         for quantile, error in self.summary_quantiles:

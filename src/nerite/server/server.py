@@ -74,6 +74,7 @@ class Server:
         # Whoever sets the readiness last must have looked last: changes come from many threads.
         self._ready_lock = threading.Lock()
         self._started = threading.Event()
+        self._delay = _Delay()
 
     def start(self) -> Self:
         """Opens the ports and begins to load models; returns before they are loaded.
@@ -117,15 +118,20 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Finishes what was accepted, unloads the models, closes the ports.
 
-        Returns whether all was finished within `timeout` (`exit_timeout_secs` unless given).
+        A server that was ready first goes on to serve for `drain_delay_secs`, telling that it is
+        not ready. Returns whether all was finished within `timeout` from then on
+        (`exit_timeout_secs` unless given).
         """
-        left = _Clock(self.options.exit_timeout_secs if timeout is None else timeout)
         with self._ready_lock:
+            was_ready = self.ready
             engine, self._engine = self._engine, None
             if engine is None:
                 return True
             self._stopping = True
             engine.set_ready(False)
+        if was_ready:
+            self._delay.pause(self.options.drain_delay_secs)
+        left = _Clock(self.options.exit_timeout_secs if timeout is None else timeout)
         drained = engine.drain(left())
         unloaded = self._lifecycle is None or self._lifecycle.close(left())
         engine.stop()
@@ -138,6 +144,10 @@ class Server:
         if self._repository is not None:
             self._repository.close()
         return drained and unloaded
+
+    def end_delay(self) -> bool:
+        """Lets a stop that waits for `drain_delay_secs` go on at once; whether one did."""
+        return self._delay.end()
 
     @property
     def states(self) -> StateTable:
@@ -295,6 +305,33 @@ _SERVICES = {
     "grpc": "Started GRPCInferenceService",
     "metrics": "Started Metrics Service",
 }
+
+
+class _Delay:
+    """A pause that another thread can end."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._pausing = False
+
+    def pause(self, seconds: float) -> None:
+        """Waits; at once over if it was ended before."""
+        with self._lock:
+            self._pausing = seconds > 0 and not self._over.is_set()
+        if self._pausing:
+            _log.info("Not ready any more; still serving for %g s.", seconds)
+            self._over.wait(seconds)
+        with self._lock:
+            self._pausing = False
+
+    def end(self) -> bool:
+        """Ends the pause, if there is one; whether there was."""
+        with self._lock:
+            ended, self._pausing = self._pausing, False
+            if ended:
+                self._over.set()
+            return ended
 
 
 class _Clock:
