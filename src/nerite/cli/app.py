@@ -21,6 +21,7 @@ from nerite.cli import (
     kserve_arguments,
     models,
     serve,
+    storage_initializer,
     version,
 )
 from nerite.errors import ConfigError, NeriteError
@@ -39,6 +40,7 @@ app.command("explain", no_args_is_help=True)(explain.explain)
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
 app.command("backends")(backends.backends)
+app.command("storage-initializer", no_args_is_help=True)(storage_initializer.storage_initializer)
 app.command("demo")(demo.demo)
 app.command("version")(version.version)
 
