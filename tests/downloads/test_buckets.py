@@ -178,9 +178,21 @@ def test_a_storage_secret_is_understood(bucket: Bucket, tmp_path: Path) -> None:
 def test_google_is_read_where_its_own_libraries_would_read(bucket: Bucket, tmp_path: Path) -> None:
     """Google's buckets speak S3's protocol for this, so the same server stands in for them."""
     bucket.put(a__iris__model=b"weights")
+    bucket.client.put_object_acl(Bucket=bucket.name, Key="a/iris/model", ACL="public-read")
     given = Terms({"STORAGE_EMULATOR_HOST": bucket.url})
     fetch(f"gs://{bucket.name}/a", tmp_path, given)
     assert files(tmp_path) == {"iris/model": b"weights"}
+
+
+def test_what_may_not_be_read_is_told_with_what_to_set(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put(private=b"x")
+    uri = f"s3://{bucket.name}/private"
+    anonymous = Terms({"AWS_ENDPOINT_URL": bucket.url, "awsAnonymousCredential": "true"})
+    with pytest.raises(Unavailable, match="may not be read; set AWS_ACCESS_KEY_ID and AWS_SEC"):
+        fetch(uri, tmp_path, anonymous)
+    bucket.client.put_object_acl(Bucket=bucket.name, Key="private", ACL="public-read")
+    fetch(uri, tmp_path, anonymous)
+    assert files(tmp_path) == {"private": b"x"}
 
 
 def test_without_obstore_the_command_that_installs_it_is_told(
