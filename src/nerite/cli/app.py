@@ -17,6 +17,7 @@ from nerite.cli import (
     check,
     demo,
     explain,
+    export,
     infer,
     kserve_arguments,
     models,
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
 app.command("check", no_args_is_help=True)(check.check)
 app.command("explain", no_args_is_help=True)(explain.explain)
+app.add_typer(export.app, name="export")
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
 app.command("backends")(backends.backends)
