@@ -40,6 +40,15 @@ def test_a_single_model_gets_the_name_wherever_it_lies(
     assert (model.file.name if model.file else None) == file
 
 
+def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links to the files are made elsewhere, where a relative path leads nowhere."""
+    put(tmp_path / "models", "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    (model,) = NamedStore(Path("models"), "iris").models()
+    assert model.folder == tmp_path / "models"
+    assert model.file == tmp_path / "models/model.onnx"
+
+
 def test_several_models_keep_their_names_and_it_is_told(tmp_path: Path) -> None:
     root = put(tmp_path, "a/1/model.onnx", "b/model.skops", "c/config.pbtxt")
     store = NamedStore(root, "iris")

@@ -45,7 +45,7 @@ class NamedStore:
         if self.is_repository:
             return self._of_repository()
         lone = self.path.is_file() or is_model_folder(self.path)
-        found = self._store.models() if lone else bare_models(self.path)
+        found = self._store.models() if lone else bare_models(self._store.path)
         if not found:
             raise InvalidArgument(
                 f"'{self.path}' holds no model (found: {_listed(self.path)}); "
