@@ -264,10 +264,10 @@ def test_a_model_that_failed_makes_the_server_unready(tmp_path: Path) -> None:
         made = http.client.HTTPConnection(server.http_url.removeprefix("http://"), timeout=10)
         assert ask(made, "GET", "/v2/health/live")[0] == 200
         assert ask(made, "GET", "/v2/health/ready")[0] == 400
-        assert infer(made, {"inputs": [TENSOR]})[0] == 404
         (entry,) = ask(made, "POST", "/v2/repository/index", {})[1]
         assert entry["state"] == "UNAVAILABLE"
         assert "model.skops" in entry["reason"]
+        assert infer(made, {"inputs": [TENSOR]})[0] == 404
         made.close()
 
 
