@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from nerite.cli.flags import BY_NAME
 from nerite.cli.kserve_flags import DEFAULTS, FRAMEWORKS, KSERVE_FLAGS, WORDS_FOR_BOOL, KServeFlag
 from nerite.cli.options import read_value
+from nerite.cli.remote_models import local_path
 from nerite.errors import InvalidArgument, NeriteError
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def _model_words(read: _Read) -> list[str]:
     else:
         raise InvalidArgument("--model_dir is missing; KServe puts a model at /mnt/models")
     try:
+        path = local_path(path)
         store = NamedStore(Path(path), name)
         models = store.models()
     except NeriteError as why:
