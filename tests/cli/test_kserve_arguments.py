@@ -39,6 +39,7 @@ def test_only_flags_of_kserves_begin_the_mode() -> None:
     assert speaks_kserve(["--model_name", "x"])
     assert speaks_kserve(["--workers=1"])
     assert not speaks_kserve(["--model-name=x", "--http-port=1", "models"])
+    assert not speaks_kserve(["--protocol=v2", "models"])
     assert not speaks_kserve(["--model_name=x", "--help"])
 
 

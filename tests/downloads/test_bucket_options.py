@@ -41,6 +41,10 @@ def options(uri: str = "s3://bucket/m", **variables: str) -> BucketOptions:
             },
         ),
         (
+            {"AWS_ROLE_ARN": "arn", "AWS_WEB_IDENTITY_TOKEN_FILE": "/f"},
+            {"role_arn": "arn", "web_identity_token_file": "/f"},
+        ),
+        (
             {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "c"},
             {"access_key_id": "a", "secret_access_key": "b", "session_token": "c"},
         ),
@@ -57,6 +61,7 @@ def test_how_the_connection_is_made() -> None:
         "allow_invalid_certificates": True,
         "connect_timeout": "3s",
         "read_timeout": "30s",
+        "timeout": "1h",
     }
     assert made.max_retries == 6
     assert options(AWS_ENDPOINT_URL="http://x").client["allow_http"]

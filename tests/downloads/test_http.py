@@ -63,6 +63,15 @@ def test_headers_of_one_host_do_not_go_to_another(server: Web, tmp_path: Path) -
     assert second["host"].startswith("localhost:")
 
 
+def test_a_login_in_the_url_is_sent_and_never_shown(server: Web, tmp_path: Path) -> None:
+    url = server.url.replace("//", "//me:p%40ss@")
+    fetch(f"{url}/m/model.onnx", tmp_path, terms())
+    assert server.asked[0][1]["authorization"] == "Basic bWU6cEBzcw=="
+    with pytest.raises(NotFound) as caught:
+        fetch(f"{url}/nothing?key=secret", tmp_path, terms())
+    assert str(caught.value).startswith(f"'{server.url}/nothing?...' is not there")
+
+
 def test_no_redirect_leads_to_a_file_or_round_in_circles(server: Web, tmp_path: Path) -> None:
     server.redirects["/a/model.onnx"] = "file:///etc/passwd"
     server.redirects["/b/model.onnx"] = "/b/model.onnx"

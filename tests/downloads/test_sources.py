@@ -46,6 +46,7 @@ def test_secrets_in_a_url_are_not_shown() -> None:
         ("s3:///m", InvalidArgument, "names no bucket; write s3://NAME/PATH"),
         ("https://x/models/", InvalidArgument, "names no file; a folder cannot be listed"),
         ("https://x", InvalidArgument, "names no file"),
+        ("https://[x/m", InvalidArgument, "this is no URL: Invalid IPv6 URL"),
         ("https:///m", InvalidArgument, "names no host"),
         ("https://a.blob.core.windows.net/", InvalidArgument, "names no container"),
     ],

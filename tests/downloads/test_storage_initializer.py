@@ -56,6 +56,8 @@ def test_a_failure_is_one_line_and_exit_code_1(
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith("error: '")
     assert last.endswith(f"there is nothing at '{tmp_path}/nowhere'")
+    assert main(["https://[x/m", "to"]) == 1
+    assert "error: this is no URL" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main([str(tmp_path / "file"), str(tmp_path / "file/to")]) == 1
     assert "cannot be written to" in capsys.readouterr().err

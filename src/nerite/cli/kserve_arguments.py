@@ -53,7 +53,8 @@ class _Read:
 def speaks_kserve(words: Sequence[str]) -> bool:
     """Whether arguments of `nerite serve` have a flag that only KServe's servers have."""
     names = {word.partition("=")[0] for word in words}
-    return not names.isdisjoint(KSERVE_FLAGS) and names.isdisjoint(_HELP)
+    telling = {name for name in names & set(KSERVE_FLAGS) if "_" in name or name == "--workers"}
+    return bool(telling) and names.isdisjoint(_HELP)
 
 
 def translate(words: Sequence[str]) -> Translated:

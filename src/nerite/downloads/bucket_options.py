@@ -33,6 +33,17 @@ _OF_SECRET = {
 }
 
 
+#: What a cluster sets for a pod that acts in a role instead of with keys.
+_OF_A_ROLE = {
+    "role_arn": "AWS_ROLE_ARN",
+    "role_session_name": "AWS_ROLE_SESSION_NAME",
+    "web_identity_token_file": "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "container_credentials_relative_uri": "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "container_credentials_full_uri": "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "container_authorization_token_file": "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class BucketOptions:
     """How a bucket is reached."""
@@ -87,12 +98,12 @@ def _s3(source: Source, variables: Mapping[str, str]) -> BucketOptions:
         "access_key_id": variables.get("AWS_ACCESS_KEY_ID"),
         "secret_access_key": variables.get("AWS_SECRET_ACCESS_KEY"),
         "session_token": variables.get("AWS_SESSION_TOKEN"),
+        **{key: variables.get(name) for key, name in _OF_A_ROLE.items()},
     }
     client: dict[str, Any] = {
+        **_patience(variables),
         "allow_http": endpoint.startswith("http://"),
         "allow_invalid_certificates": not _flag(variables, "S3_VERIFY_SSL", default=True),
-        "connect_timeout": f"{_number(variables, 'S3_CONNECT_TIMEOUT', 15)}s",
-        "read_timeout": f"{_number(variables, 'S3_READ_TIMEOUT', 30)}s",
     }
     bundle = ca_bundle(variables)
     if bundle is not None:
@@ -100,6 +111,15 @@ def _s3(source: Source, variables: Mapping[str, str]) -> BucketOptions:
     # boto3 counts tries, obstore what comes after the first.
     retries = max(0, _number(variables, "S3_MAX_ATTEMPTS", 3) - 1)
     return BucketOptions(_given(config), client, retries)
+
+
+def _patience(variables: Mapping[str, str]) -> dict[str, str]:
+    """How long to wait. A piece may take its time as long as something comes."""
+    return {
+        "connect_timeout": f"{_number(variables, 'S3_CONNECT_TIMEOUT', 15)}s",
+        "read_timeout": f"{_number(variables, 'S3_READ_TIMEOUT', 30)}s",
+        "timeout": "1h",
+    }
 
 
 def _endpoint(variables: Mapping[str, str]) -> str:
@@ -113,19 +133,20 @@ def _endpoint(variables: Mapping[str, str]) -> str:
 
 
 def _google(variables: Mapping[str, str]) -> BucketOptions:
+    patience = _patience(variables)
     emulator = variables.get("STORAGE_EMULATOR_HOST", "")
     if emulator:
         url = emulator if "://" in emulator else f"http://{emulator}"
-        client = {"allow_http": url.startswith("http://")}
+        client = {**patience, "allow_http": url.startswith("http://")}
         return BucketOptions({"base_url": url, "skip_signature": True}, client)
     file = variables.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     if not file:
-        return BucketOptions({"skip_signature": True})
+        return BucketOptions({"skip_signature": True}, patience)
     if not Path(file).is_file():
         raise InvalidArgument(
             f"variable 'GOOGLE_APPLICATION_CREDENTIALS' is '{file}', where there is no file"
         )
-    return BucketOptions({"application_credentials": file})
+    return BucketOptions({"application_credentials": file}, patience)
 
 
 def _azure(source: Source, variables: Mapping[str, str]) -> BucketOptions:
@@ -148,7 +169,7 @@ def _azure(source: Source, variables: Mapping[str, str]) -> BucketOptions:
         config["account_key"] = key
     else:
         config["skip_signature"] = True
-    return BucketOptions(_given(config))
+    return BucketOptions(_given(config), _patience(variables))
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:

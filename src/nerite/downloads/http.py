@@ -7,6 +7,7 @@ HTTPS nothing leads back to HTTP.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import ssl
@@ -15,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from nerite.downloads.sources import without_secrets
 from nerite.downloads.transfer import Interrupted, Opened
@@ -30,14 +31,16 @@ class HttpFile:
     """A file at a URL, to be opened at any position."""
 
     def __init__(self, uri: str, variables: Mapping[str, str]) -> None:
-        self._uri = uri
+        parts = urlsplit(uri)
+        self._uri = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._shown = without_secrets(uri)
+        self._login = _login(parts.username, parts.password)
         self._headers = _Headers(variables)
         self._opener = _opener(self._headers, variables)
 
     def open_at(self, position: int, tag: str) -> Opened:
         """What the server sends from there on; from the beginning if it cannot do otherwise."""
-        headers = self._headers.of(self._uri)
+        headers = {**self._login, **self._headers.of(self._uri)}
         request = urllib.request.Request(self._uri, headers=headers)  # noqa: S310 - see _opener
         if position and tag:
             request.add_header("Range", f"bytes={position}-")
@@ -84,6 +87,14 @@ class HttpFile:
             return Interrupted(f"the server answers {error.code}")
         told = f"{error.code} {error.reason}"
         return Unavailable(f"'{self._shown}' cannot be fetched: the server answers {told}")
+
+
+def _login(user: str | None, password: str | None) -> dict[str, str]:
+    """The header for the user and the password of a URL, if it has them."""
+    if user is None:
+        return {}
+    pair = f"{unquote(user)}:{unquote(password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def _chunks(answer: Any) -> Iterator[bytes]:

@@ -80,7 +80,10 @@ def _in_container(kind: Kind, uri: str, rest: str) -> Source:
 
 
 def _web(uri: str) -> Source:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as why:
+        raise InvalidArgument(f"this is no URL: {why}") from why
     shown = without_secrets(uri)
     path = unquote(parts.path).strip("/")
     azure = _AZURE_HOST.fullmatch(parts.hostname or "")
@@ -98,6 +101,9 @@ def _web(uri: str) -> Source:
 
 def without_secrets(uri: str) -> str:
     """A URL without its user, its password and its query, which may be a signature."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return f"{uri.partition('://')[0]}://..."
     query = "?..." if parts.query else ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"

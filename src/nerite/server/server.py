@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -24,6 +23,7 @@ from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
+from nerite.server.waiting import Clock, Delay
 from nerite.stores.local import LocalStore, Store
 from nerite.stores.named import NamedStore
 from nerite.tensors import shape_text
@@ -74,7 +74,7 @@ class Server:
         # Whoever sets the readiness last must have looked last: changes come from many threads.
         self._ready_lock = threading.Lock()
         self._started = threading.Event()
-        self._delay = _Delay()
+        self._delay = Delay()
 
     def start(self) -> Self:
         """Opens the ports and begins to load models; returns before they are loaded.
@@ -131,7 +131,7 @@ class Server:
             engine.set_ready(False)
         if was_ready:
             self._delay.pause(self.options.drain_delay_secs)
-        left = _Clock(self.options.exit_timeout_secs if timeout is None else timeout)
+        left = Clock(self.options.exit_timeout_secs if timeout is None else timeout)
         drained = engine.drain(left())
         unloaded = self._lifecycle is None or self._lifecycle.close(left())
         engine.stop()
@@ -305,43 +305,6 @@ _SERVICES = {
     "grpc": "Started GRPCInferenceService",
     "metrics": "Started Metrics Service",
 }
-
-
-class _Delay:
-    """A pause that another thread can end."""
-
-    def __init__(self) -> None:
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-        self._pausing = False
-
-    def pause(self, seconds: float) -> None:
-        """Waits; at once over if it was ended before."""
-        with self._lock:
-            self._pausing = seconds > 0 and not self._over.is_set()
-        if self._pausing:
-            _log.info("Not ready any more; still serving for %g s.", seconds)
-            self._over.wait(seconds)
-        with self._lock:
-            self._pausing = False
-
-    def end(self) -> bool:
-        """Ends the pause, if there is one; whether there was."""
-        with self._lock:
-            ended, self._pausing = self._pausing, False
-            if ended:
-                self._over.set()
-            return ended
-
-
-class _Clock:
-    """What is left of some seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def __call__(self) -> float:
-        return max(0.0, self._end - time.monotonic())
 
 
 def _log_event(event: ModelEvent) -> None:
