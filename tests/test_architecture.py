@@ -18,6 +18,8 @@ ROOMS = [
     "_core",
     "errors",
     "tensors",
+    "downloads",
+    "storage_initializer",
     "config",
     "stores",
     "backends",
@@ -31,7 +33,7 @@ ROOMS = [
 
 #: What importing any single part of Nerite must never load.
 HEAVY = {"onnxruntime", "onnx", "torch", "tensorflow", "pandas", "pydantic", "PIL", "grpc", "rich"}
-HEAVY |= {"joblib", "lightgbm", "scipy", "sklearn", "skops", "xgboost"}
+HEAVY |= {"joblib", "obstore", "lightgbm", "scipy", "sklearn", "skops", "xgboost"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -121,9 +123,19 @@ def test_the_public_names_are_few_and_all_there() -> None:
         assert getattr(nerite, name) is not None
 
 
-def test_the_environment_is_read_in_one_module() -> None:
-    readers = [name for name, path in MODULES.items() if reads_environment(path)]
-    assert len(readers) <= 1, readers
+def test_the_environment_is_read_in_one_module_of_each_process() -> None:
+    readers = {name for name, path in MODULES.items() if reads_environment(path)}
+    assert readers <= {"server.environment", "storage_initializer"}
+
+
+def test_the_storage_initializer_starts_without_the_data_plane_and_pydantic() -> None:
+    code = (
+        "import sys\n"
+        "import nerite.storage_initializer\n"
+        f"loaded = {HEAVY | {'numpy', 'google.protobuf', 'nerite._core', 'typer'}!r}\n"
+        "assert not loaded & set(sys.modules), loaded & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def reads_environment(path: Path) -> bool:

@@ -31,6 +31,7 @@ class FakeServer:
         self.stopping = threading.Event()
         self.in_time = True
         self.failed = False
+        self.delaying = False
 
     def start(self) -> None:
         self.on_start()
@@ -39,6 +40,12 @@ class FakeServer:
         self.stopping.set()
         assert self.may_stop.wait(10)
         return self.in_time
+
+    def end_delay(self) -> bool:
+        delaying, self.delaying = self.delaying, False
+        if delaying:
+            self.may_stop.set()
+        return delaying
 
     def wait_loaded(self) -> bool:
         return True
@@ -92,6 +99,24 @@ def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not server.may_stop.is_set()
     thread.join()
     server.may_stop.set()
+
+
+def test_a_second_signal_during_the_delay_only_ends_the_delay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "SAME_WISH_SECS", 0)
+    server = FakeServer(interrupt)
+    server.delaying = True
+
+    def again() -> None:
+        assert server.stopping.wait(10)
+        interrupt()
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    assert process.serve_forever(server) == 0  # type: ignore[arg-type]
+    assert not server.delaying
+    thread.join()
 
 
 def test_a_signal_that_comes_just_before_the_wait_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,7 @@ def test_the_engine_is_told_the_limits(fake_core: Any) -> None:
         ({"model_control_mode": "poll"}, "option 'model_control_mode' is 'poll'; one of none"),
         ({"log_format": "zz"}, "option 'log_format' is 'zz'"),
         ({"load_threads": 0}, "option 'load_threads' is 0; it must be >= 1"),
+        ({"drain_delay_secs": -1}, "option 'drain_delay_secs' is -1; it must be >= 0"),
         ({"exit_timeout_secs": -1}, "option 'exit_timeout_secs' is -1; it must be >= 0"),
     ],
 )

@@ -12,24 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import backends, check, demo, explain, infer, keys, models, serve, version
-from nerite.errors import ConfigError, NeriteError
-
-app = typer.Typer(
-    name="nerite",
-    help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
-app.command("check", no_args_is_help=True)(check.check)
-app.command("explain", no_args_is_help=True)(explain.explain)
-app.command("infer", no_args_is_help=True)(infer.infer)
-app.command("models")(models.models)
-app.command("backends")(backends.backends)
-app.add_typer(keys.keys, name="keys")
+app.command("storage-initializer", no_args_is_help=True)(storage_initializer.storage_initializer)
 app.command("demo")(demo.demo)
 app.command("version")(version.version)
 
@@ -37,7 +20,7 @@ app.command("version")(version.version)
 def main(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        app(list(arguments), prog_name="nerite")
+        app(_understood(arguments), prog_name="nerite")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return 1 if code == 2 else code
@@ -52,6 +35,17 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _understood(arguments: Sequence[str]) -> list[str]:
+    """The arguments; those of KServe's servers as Nerite's, before typer looks at them."""
+    command, words = list(arguments[:1]), list(arguments[1:])
+    if command != ["serve"] or not kserve_arguments.speaks_kserve(words):
+        return [*command, *words]
+    translated = kserve_arguments.translate(words)
+    for warning in translated.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return [*command, *translated.words]
 
 
 def run() -> None:

@@ -87,6 +87,13 @@ FLAGS: tuple[Flag, ...] = (
         option="repositories",
     ),
     Flag(
+        "--model-name",
+        "text",
+        "Serve the one model that is there under this name.",
+        REPOSITORY,
+        option="model_name",
+    ),
+    Flag(
         "--model-control-mode",
         "text",
         "none: all models are loaded at the start.",
@@ -360,6 +367,16 @@ FLAGS: tuple[Flag, ...] = (
         SERVER,
         default="false",
         option="allow_client_shm",
+    ),
+    Flag(
+        "--drain-delay",
+        "float",
+        "Seconds to go on serving after a stop signal while not ready any more.",
+        SERVER,
+        default="0",
+        option="drain_delay_secs",
+        minimum=0,
+        maximum=3600,
     ),
     Flag(
         "--io-threads",

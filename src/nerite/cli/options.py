@@ -41,7 +41,7 @@ def choose(given: Mapping[str, Given]) -> Chosen:
     for flag in FLAGS:
         if flag.name not in given:
             continue
-        value = _read(flag, given[flag.name])
+        value = read_value(flag, given[flag.name])
         if flag.fate == "works":
             before = values.get(flag.option, []) if flag.kind == "list" else None
             values[flag.option] = value if before is None else before + value
@@ -61,7 +61,12 @@ def _is_idle(flag: Flag, value: object) -> bool:
     return all((str(v).lower() if isinstance(v, bool) else str(v)) in flag.idle for v in words)
 
 
-def _read(flag: Flag, given: Given) -> Any:
+def read_value(flag: Flag, given: Given) -> Any:
+    """What was written for a flag, as a value of its kind.
+
+    Raises:
+        InvalidArgument: It is none.
+    """
     if flag.kind == "switch":
         return bool(given)
     if flag.kind == "list":
@@ -106,9 +111,15 @@ def _int(flag: Flag, word: str) -> int:
 
 def _float(flag: Flag, word: str) -> float:
     try:
-        return float(word)
+        number = float(word)
     except ValueError:
         raise InvalidArgument(f"{flag.name}: '{word}' is not a number") from None
+    low, high = flag.minimum, flag.maximum
+    if low is not None and high is not None and not low <= number <= high:
+        raise InvalidArgument(
+            f"{flag.name}: {word} is out of range; it must be from {low} to {high}"
+        )
+    return number
 
 
 def backend_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ from nerite.cli import screen
 from nerite.cli.access import access_options
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
+from nerite.cli.remote_models import local_path
 from nerite.cli.trace_config import older_words, trace_options
 from nerite.errors import InvalidArgument, NeriteError
 
@@ -58,7 +59,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
     from nerite.server.options import ServerOptions
 
     values = dict(chosen.values)
-    repositories = (*paths, *values.pop("repositories", ()))
+    repositories = tuple(map(local_path, (*paths, *values.pop("repositories", ()))))
     if not repositories:
         raise InvalidArgument(
             "no models: name a model repository, a model folder or a model file, "
@@ -147,7 +148,8 @@ def _parameter(flag: Flag) -> inspect.Parameter:
 
 
 def _signature() -> inspect.Signature:
-    argument = typer.Argument(help="Model repositories, model folders or model files.")
+    told = "Model repositories, model folders or model files; URIs are fetched first."
+    argument = typer.Argument(help=told)
     paths = inspect.Parameter(
         "repository",
         inspect.Parameter.KEYWORD_ONLY,

@@ -73,6 +73,8 @@ class Request:
     inferrer: Inferrer | None = None
     gpus: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
+    renamed: bool = False
+    """The file's own name does not count: the operator gave the model another one."""
     standalone: bool = False
     """The file is not in a model folder (yet): nothing beside it is looked at."""
 
@@ -123,6 +125,8 @@ def examine(folder: Path, request: Request) -> Examined:
     try:
         versions = layout.find_versions(folder)
         message, found.positions = _written(found, folder, request)
+        if request.renamed:
+            message.ClearField("name")
     except ConfigError as error:
         found.add(*error.problems)
         return found

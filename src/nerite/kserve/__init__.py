@@ -7,6 +7,7 @@
     selection     which ServingRuntime an InferenceService gets, and why not the others
     rendering     runtime + service -> containers (`merging`, `templates`, `server_types`, `images`)
     storage_paths where a model comes from and where it appears in the container
+    export        Nerite itself as runtimes for a cluster
     explain       all of it for one set of files, as `nerite explain` prints it
 
 Everything here is a pure function of the objects it is given: no process is started, nothing is

@@ -89,6 +89,7 @@ class Loading:
             override_json=found.override_json,
             inferrer=self._infer if options.auto_complete else None,
             settings=options.settings,
+            renamed=found.renamed,
         )
         examined = examine(found.folder, request)
         self.versions = examined.versions

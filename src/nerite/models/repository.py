@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nerite.stores.local import LocalStore, StoredModel
+from nerite.stores.local import Store, StoredModel
 
 DUPLICATE = "model appears in two or more repositories"
 
@@ -29,12 +29,14 @@ class Found:
     """The configuration of a bare file, which has none beside it."""
     problem: str = ""
     """Why it cannot be loaded whatever its configuration says."""
+    renamed: bool = False
+    """Its configuration may call it something else: the operator's name counts."""
 
 
 class Repository:
     """Several stores as one list of models."""
 
-    def __init__(self, stores: Sequence[LocalStore]) -> None:
+    def __init__(self, stores: Sequence[Store]) -> None:
         self._stores = tuple(stores)
         self._links: tempfile.TemporaryDirectory[str] | None = None
 
@@ -46,7 +48,7 @@ class Repository:
                 if model.name in found:
                     found[model.name] = Found(model.name, model.folder, problem=DUPLICATE)
                 elif model.file is None:
-                    found[model.name] = Found(model.name, model.folder)
+                    found[model.name] = Found(model.name, model.folder, renamed=model.renamed)
                 else:
                     found[model.name] = self._linked(model, model.file)
         return [found[name] for name in sorted(found)]

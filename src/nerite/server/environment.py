@@ -17,6 +17,11 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
+def variables() -> dict[str, str]:
+    """All variables, for whom they are meant as they are (credentials of storage)."""
+    return dict(os.environ)
+
+
 def escapes_logs() -> bool:
     """Whether log messages are written as JSON strings (Triton's variable; on unless it is 0)."""
     return os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"

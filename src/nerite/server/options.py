@@ -30,6 +30,8 @@ class ServerOptions:
     # Which models, and how they are loaded.
     repositories: tuple[str | Path, ...] = ()
     """Folders of models, model folders or model files."""
+    model_name: str = ""
+    """Serve the one model of the one repository under this name, whatever its files call it."""
     model_control_mode: str = "none"
     """`none`: all models are loaded at the start; the other modes come later."""
     disable_auto_complete: bool = False
@@ -107,7 +109,10 @@ class ServerOptions:
     # The process.
     server_id: str = "nerite"
     exit_timeout_secs: float = 30.0
-    """How long accepted requests may take after a stop was asked for."""
+    """How long accepted requests may take after a stop was asked for and the delay is over."""
+    drain_delay_secs: float = 0.0
+    """How long a server that was ready goes on to accept requests after a stop was asked for, while
+    it tells that it is not ready: what routes to it needs time to notice."""
     io_threads: int = 0
     """Threads that serve sockets; 0 is one per usable core."""
     max_connections: int = 16384
@@ -128,7 +133,13 @@ class ServerOptions:
         ):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 1")
-        for name in ("load_retries", "io_threads", "exit_timeout_secs", "log_verbose"):
+        for name in (
+            "load_retries",
+            "io_threads",
+            "exit_timeout_secs",
+            "drain_delay_secs",
+            "log_verbose",
+        ):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 0")
         for quantile, error in self.summary_quantiles:
@@ -137,6 +148,11 @@ class ServerOptions:
                     f"option 'summary_quantiles' has {quantile}:{error}; a quantile and its error "
                     "are from 0 to 1"
                 )
+        if self.model_name and len(self.repositories) != 1:
+            raise InvalidArgument(
+                f"option 'model_name' is '{self.model_name}', but {len(self.repositories)} "
+                "repositories are given; it names the one model of one repository"
+            )
         self._check_ports()
 
     def load_options(self, cores: int) -> LoadOptions:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server as a process: its log, its signals, its exit code.
 
-The first SIGINT or SIGTERM stops it after what was accepted is answered, the second ends it. Only
-the main thread can do this; a server inside another program is stopped with `Server.stop`.
+The first SIGINT or SIGTERM stops it after what was accepted is answered, the second ends it; but
+while a stop still waits for `drain_delay_secs`, the second only ends that wait. Only the main
+thread can do this; a server inside another program is stopped with `Server.stop`.
 """
 
 from __future__ import annotations
@@ -98,12 +99,23 @@ def serve_forever(server: Server) -> int:
         else:
             _log.info("Waiting for in-flight requests to complete.")
         _in_background(lambda: _stop(server, events))
-        since = time.monotonic()
-        while _is_echo(event := events.get(), since):
-            continue
+        event = _end_of_stop(server, events)
         if event is not _Event.STOPPED:
             _log.error("%s", STOP_FAILED)
         return int(first is _Event.LOAD_FAILED or event is not _Event.STOPPED)
+
+
+def _end_of_stop(server: Server, events: _Events) -> _Event:
+    """How a stop that goes on in the background ends: by itself, or by another signal."""
+    since = time.monotonic()
+    while True:
+        event = events.get()
+        if _is_echo(event, since):
+            continue
+        if event is _Event.SIGNAL and server.end_delay():
+            since = time.monotonic()
+            continue
+        return event
 
 
 def _is_echo(event: _Event, since: float) -> bool:

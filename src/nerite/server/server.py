@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -25,7 +24,9 @@ from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
-from nerite.stores.local import LocalStore
+from nerite.server.waiting import Clock, Delay
+from nerite.stores.local import LocalStore, Store
+from nerite.stores.named import NamedStore
 from nerite.tensors import shape_text
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Server:
         # Whoever sets the readiness last must have looked last: changes come from many threads.
         self._ready_lock = threading.Lock()
         self._started = threading.Event()
+        self._delay = Delay()
 
     def start(self) -> Self:
         """Opens the ports and begins to load models; returns before they are loaded.
@@ -121,15 +123,20 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Finishes what was accepted, unloads the models, closes the ports.
 
-        Returns whether all was finished within `timeout` (`exit_timeout_secs` unless given).
+        A server that was ready first goes on to serve for `drain_delay_secs`, telling that it is
+        not ready. Returns whether all was finished within `timeout` from then on
+        (`exit_timeout_secs` unless given).
         """
-        left = _Clock(self.options.exit_timeout_secs if timeout is None else timeout)
         with self._ready_lock:
+            was_ready = self.ready
             engine, self._engine = self._engine, None
             if engine is None:
                 return True
             self._stopping = True
             engine.set_ready(False)
+        if was_ready:
+            self._delay.pause(self.options.drain_delay_secs)
+        left = Clock(self.options.exit_timeout_secs if timeout is None else timeout)
         drained = engine.drain(left())
         unloaded = self._lifecycle is None or self._lifecycle.close(left())
         engine.stop()
@@ -144,6 +151,10 @@ class Server:
         if self._repository is not None:
             self._repository.close()
         return drained and unloaded
+
+    def end_delay(self) -> bool:
+        """Lets a stop that waits for `drain_delay_secs` go on at once; whether one did."""
+        return self._delay.end()
 
     @property
     def states(self) -> StateTable:
@@ -210,7 +221,7 @@ class Server:
 
     def _start(self) -> None:
         # Before the ports: a mistyped path should not look like a server for a moment.
-        self._repository = Repository([LocalStore(Path(p)) for p in self.options.repositories])
+        self._repository = Repository(stores_of(self.options))
         engine = self._open_engine()
         try:
             if self.options.access.api_keys:
@@ -295,21 +306,18 @@ class Server:
                 self._engine.set_ready(self.ready)
 
 
+def stores_of(options: ServerOptions) -> list[Store]:
+    """Where the models of a server come from."""
+    if options.model_name:
+        return [NamedStore(Path(options.repositories[0]), options.model_name)]
+    return [LocalStore(Path(path)) for path in options.repositories]
+
+
 _SERVICES = {
     "http": "Started HTTPService",
     "grpc": "Started GRPCInferenceService",
     "metrics": "Started Metrics Service",
 }
-
-
-class _Clock:
-    """What is left of some seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def __call__(self) -> float:
-        return max(0.0, self._end - time.monotonic())
 
 
 def _log_event(event: ModelEvent) -> None:

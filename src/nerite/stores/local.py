@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from nerite.config.layout import find_config_files, find_versions
 from nerite.config.model_files import BACKENDS, backend_of, looks_like_model
@@ -25,11 +26,20 @@ class StoredModel:
     """Its folder; for a bare file the folder that holds it."""
     file: Path | None = None
     """The file itself, where a model is nothing but a file."""
+    renamed: bool = False
+    """The operator chose the name, whatever a configuration file says."""
 
     @property
     def backend(self) -> str:
         """The backend that runs a bare file."""
         return backend_of(self.file) if self.file is not None else ""
+
+
+class Store(Protocol):
+    """Anything that has models."""
+
+    def models(self) -> list[StoredModel]:
+        """The models that are there now, by name."""
 
 
 class LocalStore:
@@ -50,11 +60,11 @@ class LocalStore:
         path = self.path
         if path.is_file():
             return [StoredModel(path.stem, path.parent, path)]
-        if _is_model_folder(path):
+        if is_model_folder(path):
             return [StoredModel(path.name, path)]
         folders = [entry for entry in sorted(path.iterdir()) if _may_be_model(entry)]
         if not folders:
-            return _bare_models(path)
+            return bare_models(path)
         return [StoredModel(folder.name, folder) for folder in folders]
 
 
@@ -75,7 +85,7 @@ def resolve_inside(root: Path, *parts: str) -> Path:
     return resolved
 
 
-def _is_model_folder(path: Path) -> bool:
+def is_model_folder(path: Path) -> bool:
     """Whether the path is one model and not a folder of models."""
     if find_config_files(path, None):
         return True
@@ -87,7 +97,7 @@ def _may_be_model(entry: Path) -> bool:
     return entry.is_dir() and not entry.name.startswith((".", "__"))
 
 
-def _bare_models(path: Path) -> list[StoredModel]:
+def bare_models(path: Path) -> list[StoredModel]:
     """Model files, and a `model.py`, that lie in a folder by themselves."""
     files = [
         entry for entry in sorted(path.iterdir()) if entry.is_file() and looks_like_model(entry)
