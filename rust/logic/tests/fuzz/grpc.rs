@@ -41,7 +41,8 @@ const SPOILERS: [&[u8]; 22] = [
     b"BYTES",
 ];
 const PER_BYTE: usize = 40;
-const ANY: usize = 64 << 10;
+/// 1024 tensors of two bytes each are the most that a message may list.
+const ANY: usize = 512 << 10;
 
 fn tensor(datatype: DataType, shape: &[i64], data: Vec<u8>) -> Tensor {
     Tensor {
