@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every flag of Triton's, against our table: it works, or says what replaces it, or why it does not.
+"""Every flag of Triton's: it works, or says what replaces it, or why it does not.
 
 `triton_flags.json` has Triton's 91 flags, four of them newer than the recordings, with their
 defaults. Nothing is ignored in silence, and what is refused can only become less.
@@ -23,20 +23,45 @@ from nerite.server.options import ServerOptions
 
 TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
 #: Refused until the feature is there. Take a flag out when it works; none may be added.
-STILL_REFUSED = frozenset(
-    """
-    --repository-poll-secs --load-model --model-namespacing --http-header-forward-pattern
-    --grpc-header-forward-pattern --http-restricted-api --grpc-restricted-protocol --grpc-use-ssl
-    --grpc-use-ssl-mutual --grpc-server-cert --grpc-server-key --grpc-root-cert
-    --grpc-infer-response-compression-level --grpc-keepalive-time --grpc-keepalive-timeout
-    --grpc-keepalive-permit-without-calls --grpc-http2-max-pings-without-data
-    --grpc-http2-min-recv-ping-interval-without-data --grpc-http2-max-ping-strikes
-    --grpc-max-connection-age --grpc-max-connection-age-grace --allow-sagemaker --sagemaker-port
-    --sagemaker-safe-port-range --sagemaker-thread-count --allow-vertex-ai --vertex-ai-port
-    --vertex-ai-thread-count --vertex-ai-default-model --cache-config --rate-limit
-    --rate-limit-resource --host-policy --reuse-http-port --reuse-grpc-port --allow-client-shm --response-cache-byte-size
-    """.split()
-)
+STILL_REFUSED = {
+    "--repository-poll-secs",
+    "--load-model",
+    "--model-namespacing",
+    "--http-header-forward-pattern",
+    "--grpc-header-forward-pattern",
+    "--http-restricted-api",
+    "--grpc-restricted-protocol",
+    "--grpc-use-ssl",
+    "--grpc-use-ssl-mutual",
+    "--grpc-server-cert",
+    "--grpc-server-key",
+    "--grpc-root-cert",
+    "--grpc-infer-response-compression-level",
+    "--grpc-keepalive-time",
+    "--grpc-keepalive-timeout",
+    "--grpc-keepalive-permit-without-calls",
+    "--grpc-http2-max-pings-without-data",
+    "--grpc-http2-min-recv-ping-interval-without-data",
+    "--grpc-http2-max-ping-strikes",
+    "--grpc-max-connection-age",
+    "--grpc-max-connection-age-grace",
+    "--allow-sagemaker",
+    "--sagemaker-port",
+    "--sagemaker-safe-port-range",
+    "--sagemaker-thread-count",
+    "--allow-vertex-ai",
+    "--vertex-ai-port",
+    "--vertex-ai-thread-count",
+    "--vertex-ai-default-model",
+    "--cache-config",
+    "--rate-limit",
+    "--rate-limit-resource",
+    "--host-policy",
+    "--reuse-http-port",
+    "--reuse-grpc-port",
+    "--allow-client-shm",
+    "--response-cache-byte-size",
+}
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
 OTHER_DEFAULTS = {
     "--id": "nerite",
