@@ -151,6 +151,11 @@ def test_a_refused_flag_names_itself_and_the_reason_unless_it_asks_for_what_is_s
         assert default in flag.idle or flag.kind == "bool"
 
 
+def test_a_configuration_without_a_name_cannot_be_chosen() -> None:
+    with pytest.raises(InvalidArgument, match="empty argument for --model-config-name"):
+        choose({"--model-config-name": ""})
+
+
 def test_several_refusals_are_told_at_once() -> None:
     names = sorted(STILL_REFUSED)[:2]
     with pytest.raises(InvalidArgument) as told:

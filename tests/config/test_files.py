@@ -24,7 +24,8 @@ FIELDS = {
     ),
     "sequence_batching.state[0].initial_state[0].data_file": (
         'sequence_batching { state { input_name: "I" output_name: "O" data_type: TYPE_FP32 '
-        'dims: [ 1 ] initial_state { name: "z" data_type: TYPE_FP32 dims: [ 1 ] data_file: "%s" } } }'
+        'dims: [ 1 ] initial_state { name: "z" data_type: TYPE_FP32 dims: [ 1 ] '
+        'data_file: "%s" } } }'
     ),
 }
 

@@ -70,6 +70,10 @@ def _read(flag: Flag, given: Given) -> Any:
     if flag.kind == "list":
         return [given] if isinstance(given, (str, bool)) else list(given)
     word = str(given)
+    if not word and flag.name == "--model-config-name":
+        raise InvalidArgument(
+            f"empty argument for {flag.name}; name a file of the folder 'configs'"
+        )
     if flag.kind == "bool":
         return read_bool(flag, word)
     if flag.kind == "level":
