@@ -381,7 +381,7 @@ fn refusals_that_no_recording_has() {
         ),
         (
             r#"{"inputs":[{"name":"X","datatype":"FP32","shape":[1,1],"data":[1],"parameters":{"binary_data_size":4}}]}"#,
-            Some(101),
+            Some(104),
             400,
             "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', \
              'shared_memory_region' in 'parameters'. But set 'data' 'binary_data_size'",
