@@ -14,7 +14,7 @@ MANIFEST := --manifest-path rust/Cargo.toml
 IN_TESTS := $(addprefix -A clippy::,unwrap_used expect_used panic print_stdout too_many_lines cognitive_complexity needless_borrow type_complexity)
 RUST := $(shell find rust -path rust/target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name Cargo.lock \) -print 2>/dev/null)
 
-.PHONY: help setup build demo test test-rust lint fmt types docs vectors bench wheel check clean
+.PHONY: help setup build demo test test-rust fuzz lint fmt types docs vectors bench wheel check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,13 @@ test: $(STAMPS)/extension $(STAMPS)/dev .tools/perf_analyzer/perf_analyzer ## ru
 
 test-rust: $(STAMPS)/python ## run the Rust tests
 	@$(CARGO) test -q $(MANIFEST) --workspace
+
+SECONDS_EACH ?= 30
+fuzz: $(STAMPS)/extension $(STAMPS)/dev ## hunt for inputs that break a parser (SECONDS_EACH=30 for each)
+	@export NERITE_FUZZ_SECONDS=$(SECONDS_EACH) NERITE_FUZZ_SEED=$${NERITE_FUZZ_SEED:-$$RANDOM}; \
+		echo "NERITE_FUZZ_SEED=$$NERITE_FUZZ_SEED repeats this hunt"; \
+		$(CARGO) test -q --release $(MANIFEST) -p nerite-logic --test fuzz; \
+		$(BIN)/python -m pytest -q tests/fuzz
 
 lint: $(STAMPS)/dev ## check format and lints of both languages
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fmt"; exit 1; }

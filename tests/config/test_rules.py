@@ -37,6 +37,19 @@ BROKEN = {
         SEQUENCE % "oldest { preferred_batch_size: 0 }",
         "sequence batching preferred batch size must be positive for m",
     ),
+    "preferred size 0": (
+        MODEL + "dynamic_batching { preferred_batch_size: 0 }",
+        "dynamic batching preferred size must be positive for m",
+    ),
+    "preferred size above the largest batch": (
+        MODEL + "dynamic_batching { preferred_batch_size: 5 }",
+        "dynamic batching preferred size must be <= max batch size for m",
+    ),
+    "reshape with another number of variable dimensions": (
+        MODEL.replace("dims: [ -1, 4 ]", "dims: [ -1, 4 ] reshape { shape: [ -1, -1 ] }", 1),
+        "model input 'A' has different number of variable-size dimensions for dims and reshape for "
+        "m",
+    ),
     "delay that changes the order": (
         MODEL + "dynamic_batching { preserve_ordering: true default_queue_policy { "
         "timeout_action: DELAY default_timeout_microseconds: 5 } }",

@@ -369,6 +369,19 @@ fn refusals_that_no_recording_has() {
             "Output can't set both 'shared_memory_region' and 'classification'",
         ),
         (
+            r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"shared_memory_region":"r","binary_data":true}}]}"#,
+            None,
+            400,
+            "Output can't set both 'shared_memory_region' and 'binary_data'",
+        ),
+        (
+            r#"{"inputs":[{"name":"X","datatype":"FP32","shape":[1,1],"data":[1],"parameters":{"binary_data_size":4}}]}"#,
+            Some(104),
+            400,
+            "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', \
+             'shared_memory_region' in 'parameters'. But set 'data' 'binary_data_size'",
+        ),
+        (
             "{}",
             Some(3),
             400,

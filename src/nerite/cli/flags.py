@@ -61,6 +61,7 @@ def _refused(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
 
 
 _LARGEST_PORT = 65535
+_YEAR_SECS = 365 * 24 * 60 * 60
 _LATER = "not offered yet"
 _SAGEMAKER = (
     "the SageMaker endpoint is not offered; put the v2 HTTP port behind the container's proxy"
@@ -286,6 +287,7 @@ FLAGS: tuple[Flag, ...] = (
         default="2000",
         option="metrics_interval_ms",
         minimum=1,
+        maximum=24 * 60 * 60 * 1000,
     ),
     # Logging.
     Flag(
@@ -359,6 +361,7 @@ FLAGS: tuple[Flag, ...] = (
         default="30",
         option="exit_timeout_secs",
         minimum=0,
+        maximum=_YEAR_SECS,
     ),
     Flag(
         "--allow-client-shm",

@@ -17,6 +17,9 @@ from nerite.errors import InvalidArgument
 _TRUE = ("true", "True", "1")
 _FALSE = ("false", "False", "0")
 
+#: What a number may be at most if its flag says nothing else: every language and JSON hold it.
+LARGEST = 2**53
+
 Given = str | bool | Sequence[str]
 
 
@@ -72,6 +75,10 @@ def read_value(flag: Flag, given: Given) -> Any:
     if flag.kind == "list":
         return [given] if isinstance(given, (str, bool)) else list(given)
     word = str(given)
+    if not word and flag.name == "--model-config-name":
+        raise InvalidArgument(
+            f"empty argument for {flag.name}; name a file of the folder 'configs'"
+        )
     if flag.kind == "bool":
         return read_bool(flag, word)
     if flag.kind == "level":
@@ -102,9 +109,10 @@ def _int(flag: Flag, word: str) -> int:
         number = int(word)
     except ValueError:
         raise InvalidArgument(f"{flag.name}: '{word}' is not a whole number") from None
-    low, high = flag.minimum, flag.maximum
-    if (low is not None and number < low) or (high is not None and number > high):
-        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+    low, high = flag.minimum, LARGEST if flag.maximum is None else flag.maximum
+    if (low is not None and number < low) or number > high:
+        limits = f"from {low} to {high}" if flag.maximum is not None else f"at least {low}"
+        limits = f"at most {high}" if number > high and flag.maximum is None else limits
         raise InvalidArgument(f"{flag.name}: {number} is out of range; it must be {limits}")
     return number
 

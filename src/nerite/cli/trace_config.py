@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nerite.cli.options import LARGEST
 from nerite.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -97,4 +98,6 @@ def _number(word: str, value: str, least: int) -> int:
         raise InvalidArgument(f"{_FLAG}: '{word}' has no whole number") from None
     if number < least:
         raise InvalidArgument(f"{_FLAG}: '{word}' is out of range; it must be at least {least}")
+    if number > LARGEST:
+        raise InvalidArgument(f"{_FLAG}: '{word}' is out of range; it must be at most {LARGEST}")
     return number

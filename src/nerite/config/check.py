@@ -13,6 +13,7 @@ from nerite.config.rules import (
     Rule,
     batching,
     ensembles,
+    files,
     identity,
     instances,
     samples,
@@ -43,6 +44,7 @@ FIRST: tuple[Rule, ...] = (
     identity.metrics_are_complete,
     identity.name_is_folder,
     identity.agents_are_known,
+    files.files_stay_inside,
 )
 LATER: tuple[Rule, ...] = (
     tensors.batch_inputs_have_types,

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 
 from nerite.config.positions import Place
-from nerite.config.tree import Node
+from nerite.config.tree import LONGEST_NUMBER, Node, is_text
 from nerite.errors import ConfigError, ConfigProblem
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -23,7 +23,8 @@ def read_json(text: str, file: str) -> Node:
     """The tree of a JSON text; raises ConfigError where the text is not JSON."""
     text = text.removeprefix("\ufeff")
     try:
-        json.loads(text)
+        # Only whether it is JSON: Python refuses to make a number of thousands of digits.
+        json.loads(text, parse_int=len)
         return _Scan(text, file).value(0)[0]
     except json.JSONDecodeError as error:
         place = (error.lineno, error.colno)
@@ -35,11 +36,6 @@ def read_json(text: str, file: str) -> Node:
 def _syntax(text: str, file: str, place: tuple[int, int]) -> ConfigError:
     fix = 'quote keys and strings with ", separate members with one comma, end with none'
     return ConfigError(ConfigProblem(text, file, *place, fix=fix))
-
-
-def _string(text: str, index: int) -> tuple[str, int]:
-    value, end = json.decoder.scanstring(text, index)  # type: ignore[attr-defined]
-    return str(value), int(end)
 
 
 class _Scan:
@@ -65,11 +61,23 @@ class _Scan:
         if first == "[":
             return self._array(index)
         if first == '"':
-            value, end = _string(self.text, index + 1)
+            value, end = self._string(index)
             return Node(value, self.place(index)), end
         match = _SCALAR.match(self.text, index)
         raw = match.group() if match else ""
+        if len(raw) > LONGEST_NUMBER:
+            raise self._refusal(index, f"a number of {len(raw)} characters")
         return Node(json.loads(raw), self.place(index)), index + len(raw)
+
+    def _string(self, index: int) -> tuple[str, int]:
+        """The string at a quote, and where it ends; half a surrogate pair is no text."""
+        value, end = json.decoder.scanstring(self.text, index + 1)  # type: ignore[attr-defined]
+        if not is_text(value):
+            raise self._refusal(index, "half of a surrogate pair, which is no character")
+        return str(value), int(end)
+
+    def _refusal(self, index: int, why: str) -> ConfigError:
+        return _syntax(f"failed to read JSON from {self.file}: {why}", self.file, self.place(index))
 
     def _object(self, start: int) -> tuple[Node, int]:
         members: dict[str, Node] = {}
@@ -77,7 +85,7 @@ class _Scan:
         index = self.skip(start + 1)
         while self.text[index] != "}":
             place = self.place(index)
-            key, index = _string(self.text, index + 1)
+            key, index = self._string(index)
             if key in members:
                 text = f"failed to read JSON from {self.file}: key '{key}' appears twice"
                 problem = ConfigProblem(text, self.file, *place, key=key, fix="keep one of them")

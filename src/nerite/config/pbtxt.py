@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from nerite.config import suggestions
-from nerite.config.pbtxt_tokens import Token, tokens_of
+from nerite.config.pbtxt_tokens import BAD_ESCAPE, Token, tokens_of
 from nerite.config.positions import Place, Positions
 from nerite.config.schema import (
     DESCRIPTOR,
@@ -28,12 +28,11 @@ from nerite.config.schema import (
     is_map,
     is_repeated,
 )
+from nerite.config.tree import MOST_PROBLEMS
 from nerite.errors import ConfigError, ConfigProblem
 
 _CLOSING = {"{": "}", "<": ">"}
 _FIRST_ERROR = re.compile(r"(?:(\d+):(\d+) ?: ?)?(.*)", re.DOTALL)
-#: Nobody reads more, and a file that is no configuration at all would have millions.
-MOST_PROBLEMS = 100
 _BOOLS = frozenset({"true", "false", "True", "False", "t", "f", "0", "1"})
 
 
@@ -42,6 +41,8 @@ def read_pbtxt(text: str, file: str) -> tuple[Message, Positions]:
     scan = Scan(text, file)
     scan.message(DESCRIPTOR, "", "")
     message = ModelConfigMessage()
+    if scan.problems and any(token.reason == BAD_ESCAPE for token in scan.tokens):
+        raise ConfigError(*scan.problems)
     try:
         text_format.Parse(text, message)
     except (text_format.ParseError, RecursionError, ValueError) as error:
@@ -70,6 +71,11 @@ class Scan:
         self.problems: list[ConfigProblem] = []
 
     @property
+    def is_full(self) -> bool:
+        """Whether so much is wrong that advice for more would be work for nobody."""
+        return len(self.problems) >= MOST_PROBLEMS
+
+    @property
     def token(self) -> Token:
         return self.tokens[self.index]
 
@@ -85,7 +91,7 @@ class Scan:
         return False
 
     def fault(self, token: Token, cause: str, key: str, fix: str, value: str = "") -> None:
-        if len(self.problems) == MOST_PROBLEMS:
+        if self.is_full:
             return
         file, place = self.positions.file, token.place
         text = _told(file, cause)
@@ -111,6 +117,7 @@ class Scan:
         token = self.next()
         cause = token.reason or f"Expected identifier, got: {token.text}"
         fix = "close the quotes" if "literals" in cause else f"remove '{token.text}'"
+        fix = r"write \\ for a backslash" if cause == BAD_ESCAPE else fix
         self.fault(token, cause, path, fix, token.text)
 
     def _field(self, message: Descriptor, path: str, seen: dict[str, int]) -> None:
@@ -119,7 +126,8 @@ class Scan:
         field = message.fields_by_name.get(name.text)
         if field is None:
             cause = f'Message type "{message.full_name}" has no field named "{name.text}".'
-            self.fault(name, cause, key, suggestions.for_field(name.text, message))
+            fix = "" if self.is_full else suggestions.for_field(name.text, message)
+            self.fault(name, cause, key, fix)
             self.take(":")
             self._skip_value()
             return
@@ -175,7 +183,9 @@ class Scan:
         self.positions.record(entry, place)
         known = len(self.positions.places)
         self._value(field, entry)
-        for path, where in list(islice(self.positions.places.items(), known, None)):
+        places = self.positions.places
+        # The newest ones: from the front it would take the square of the number of entries.
+        for path, where in list(islice(reversed(places.items()), len(places) - known)):
             # Paths do not name the entry message's own `value` field: `parameters[a].string_value`.
             if path.startswith(f"{entry}.value."):
                 self.positions.record(f"{entry}.{path.removeprefix(f'{entry}.value.')}", where)
@@ -243,7 +253,7 @@ class Scan:
             return
         name = _unquoted(word.text)
         cause = f'Unknown enumeration value of "{name}" for field "{field.name}".'
-        fix = suggestions.for_enum(name, enum)
+        fix = "" if self.is_full else suggestions.for_enum(name, enum)
         if word.kind == "string":
             cause = f"Expected integer or identifier, got: {word.text}"
             fix = "write it without quotes" if name in enum.values_by_name else fix

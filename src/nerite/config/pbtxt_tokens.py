@@ -26,6 +26,12 @@ _WORDS = re.compile(
     re.VERBOSE,
 )
 
+_ESCAPES = re.compile(
+    r"""(?:[^\\]|\\(?:[abfnrtv?'"\\]|[0-7]|[xX][0-9a-fA-F]|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}))*"""
+)
+#: protobuf's Python parser only warns of these, its C++ parser, and so Triton, refuses them.
+BAD_ESCAPE = "Invalid escape sequence in string literal."
+
 
 class Token(NamedTuple):
     """A word: `kind` is name, number, string, mark, bad or end."""
@@ -56,6 +62,8 @@ def tokens_of(text: str) -> list[Token]:
             found.append(Token("bad", text[match.start() : index], place, reason))
         elif kind == "bad":
             found.append(Token(kind, word, place, f"Expected identifier, got: {word}"))
+        elif kind == "string" and "\\" in word and not _ESCAPES.fullmatch(word):
+            found.append(Token("bad", word, place, BAD_ESCAPE))
         elif kind != "space":
             found.append(Token(kind, word, place))
     found.append(Token("end", "", Place(line, len(text) - start + 1)))

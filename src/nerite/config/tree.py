@@ -28,6 +28,11 @@ from nerite.config.schema import (
 )
 from nerite.errors import ConfigProblem
 
+#: Characters; no field of a configuration holds a number of more.
+LONGEST_NUMBER = 400
+#: Nobody reads more, and a file that is no configuration at all would have millions.
+MOST_PROBLEMS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -41,6 +46,11 @@ class Node:
     place: Place = NOWHERE
     text: str | None = None
     keys: Mapping[str, Place] = field(default_factory=dict)
+
+
+def is_text(value: str) -> bool:
+    """Whether a string is made of characters, and not of halves of surrogate pairs."""
+    return value.isascii() or not any("\ud800" <= mark <= "\udfff" for mark in value)
 
 
 def from_plain(value: Any) -> Node:
@@ -146,9 +156,13 @@ class Filler:
         self._refuse(node, path, text, f"keep only one of '{other}' and '{descriptor.name}'")
         return False
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self.problems) >= MOST_PROBLEMS
+
     def _unknown(self, message: Descriptor, key: str, path: str, place: Place) -> None:
         text = f'Message type "{message.full_name}" has no field named "{key}".'
-        fix = suggestions.for_field(key, message)
+        fix = "" if self._is_full else suggestions.for_field(key, message)
         child = f"{path}.{key}" if path else key
         self._add(text, place, child, "", fix)
 
@@ -157,6 +171,8 @@ class Filler:
         self._add(text, node.place, path, shown, fix)
 
     def _add(self, text: str, place: Place, key: str, value: str, fix: str) -> None:
+        if self._is_full:
+            return
         file = self.positions.file
         self.problems.append(ConfigProblem(text, file, place.line, place.column, key, value, fix))
 
@@ -179,6 +195,8 @@ def _field_named(message: Descriptor, key: str) -> FieldDescriptor | None:
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "{...}"
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        return f"a number of {value.bit_length()} bits"  # Python does not write it out
     return "[...]" if isinstance(value, list) else str(value)
 
 
@@ -198,6 +216,8 @@ def _string(descriptor: FieldDescriptor, node: Node) -> str:
     text = node.value if isinstance(node.value, str) else node.text
     if text is None:
         raise _Unfit(f"expected a string for '{descriptor.name}'", "put it in quotes")
+    if not is_text(text):  # the readers look too; this is for values that come from Python
+        raise _Unfit(f"expected text for '{descriptor.name}', got half a surrogate pair", "UTF-8")
     return text
 
 
@@ -234,7 +254,7 @@ def _integer(descriptor: FieldDescriptor, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _Unfit(f"expected an integer for '{descriptor.name}'", fix)
     if not low <= value <= high:
-        raise _Unfit(f"Integer out of range ({value})", fix)
+        raise _Unfit(f"Integer out of range ({_shown(value)})", fix)
     return value
 
 

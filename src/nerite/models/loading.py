@@ -27,6 +27,7 @@ from nerite.errors import ConfigError, InvalidArgument, Unsupported
 from nerite.models.instance import Instance
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
+from nerite.models.unsupported import refuse_unsupported
 from nerite.stores.local import resolve_inside
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
 
 def _refuse_what_comes_later(config: ModelConfig) -> None:
     """Refuses a model whose answers would be wrong without a feature that is not there yet."""
+    refuse_unsupported(config)
     if config.scheduling in ("ensemble", "sequence"):
         what = "ensemble scheduling" if config.scheduling == "ensemble" else "sequence batching"
         raise Unsupported(

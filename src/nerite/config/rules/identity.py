@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nerite.config.rules import Context, Problems, problem
+from nerite.config.rules.files import leads_out
 from nerite.config.schema import Message
 
 #: The platforms of the backends that have platforms of their own.
@@ -118,7 +119,7 @@ def labels_are_there(config: Message, context: Context) -> Problems:
             continue
         key = f"output[{index}].label_filename"
         path = context.folder / output.label_filename
-        if not path.resolve().is_relative_to(root):
+        if leads_out(root, output.label_filename):
             text = (
                 f"label file '{output.label_filename}' of output '{output.name}' escapes model "
                 f"directory for {config.name}"

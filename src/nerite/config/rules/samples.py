@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from nerite.config.parts import datatype_name
 from nerite.config.rules import Context, Problems, problem
+from nerite.config.rules.files import leads_out
 from nerite.config.schema import Message
 
 NO_ID = "[request id: <id_unknown>] "
@@ -48,6 +49,8 @@ def _input_has_data(tensor: Message, name: str, key: str, context: Context) -> P
         yield problem(text, key, "", "add zero_data: true, random_data: true or input_data_file")
     if source != "input_data_file" or context.folder is None:
         return
+    if leads_out(None, tensor.input_data_file):
+        return  # told by `files`
     path = context.folder / "warmup" / tensor.input_data_file
     key = f"{key}.input_data_file"
     if not path.is_file():

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from nerite.config.rules import Context, Problems, problem
 from nerite.config.rules.batching import sizes_are_possible
+from nerite.config.rules.files import leads_out
 from nerite.config.rules.samples import element_size
 from nerite.config.schema import Message, enum_name
 
@@ -184,6 +185,8 @@ def _initial_data(state: Message, key: str, context: Context) -> Problems:
         yield problem(text, key, "", "add zero_data: true, or data_file")
     if source != "data_file" or context.folder is None:
         return
+    if leads_out(None, initial.data_file):
+        return  # told by `files`
     path = context.folder / "initial_state" / initial.data_file
     key = f"{key}.data_file"
     if not path.is_file():

@@ -62,6 +62,9 @@ const FIELDS: [(DataType, Wire); 8] = [
 
 /// The data of an input of type `datatype` whose contents lie at `spans`.
 ///
+/// The message is walked twice rather than noted down: a note of every element that comes by itself
+/// would be sixteen times its size.
+///
 /// # Errors
 /// Outer: the bytes are no protobuf message. Inner: they do not fit the input.
 pub fn read(
@@ -70,22 +73,13 @@ pub fn read(
     datatype: Option<DataType>,
 ) -> Result<Result<Bytes, Mistake>, Malformed> {
     let mut filled = [false; FIELDS.len()];
-    let mut chunks = SmallVec::<[(usize, Chunk); 1]>::new();
-    for span in spans {
-        let mut reader = Reader::new(message, *span)?;
-        while let Some((field, wire)) = reader.field()? {
-            let index = field as usize - 1;
-            let Some((_, element)) = FIELDS.get(index) else {
-                reader.skip(field, wire)?;
-                continue;
-            };
-            let chunk = read_chunk(&mut reader, wire, *element)?;
-            if !matches!(chunk, Chunk::Packed(span) if span.start == span.end) {
-                filled[index] = true;
-                push_chunk(&mut chunks, index, chunk, message)?;
-            }
-        }
-    }
+    let (mut last, mut count, mut size) = (None, 0_usize, 0_usize);
+    each_chunk(message, spans, |index, chunk| {
+        filled[index] = true;
+        (last, count) = (Some(chunk), count + 1);
+        size += datatype.map_or(0, |datatype| bytes_of(message, chunk, datatype));
+        Ok(())
+    })?;
     let mut fields = (0..FIELDS.len()).filter(|index| filled[*index]);
     let Some(first) = fields.next() else {
         return Ok(Ok(Bytes::new()));
@@ -96,7 +90,12 @@ pub fn read(
     if fields.next().is_some() {
         return Ok(Err(Mistake::Twice));
     }
-    convert(message, &chunks, datatype.unwrap_or(FIELDS[first].0))
+    let datatype = datatype.unwrap_or(FIELDS[first].0);
+    let only = last.filter(|_| count == 1);
+    if let Some(span) = only.and_then(|chunk| as_it_is(message, chunk, datatype)) {
+        return Ok(Ok(span.slice(message)));
+    }
+    convert(message, spans, datatype, size)
 }
 
 /// One occurrence of a repeated field.
@@ -110,6 +109,30 @@ enum Chunk {
     Single(Span),
 }
 
+/// Calls `keep` with every occurrence that has elements, and the index of its field.
+fn each_chunk(
+    message: &Bytes,
+    spans: &[Span],
+    mut keep: impl FnMut(usize, Chunk) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    for span in spans {
+        let mut reader = Reader::new(message, *span)?;
+        while let Some((field, wire)) = reader.field()? {
+            let index = field as usize - 1;
+            let Some((_, element)) = FIELDS.get(index) else {
+                reader.skip(field, wire)?;
+                continue;
+            };
+            let chunk = read_chunk(&mut reader, wire, *element)?;
+            if !matches!(chunk, Chunk::Packed(span) if span.start == span.end) {
+                complete(index, chunk, message)?;
+                keep(index, chunk)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read_chunk(reader: &mut Reader<'_>, wire: Wire, element: Wire) -> Result<Chunk, Malformed> {
     match (wire, element) {
         (Wire::Block, Wire::Block) => reader.block().map(Chunk::Single),
@@ -121,27 +144,19 @@ fn read_chunk(reader: &mut Reader<'_>, wire: Wire, element: Wire) -> Result<Chun
     }
 }
 
-/// Keeps `chunk` after looking whether its elements are complete, so that a broken message is told
-/// apart from a wrong one before the model is known.
-fn push_chunk(
-    chunks: &mut SmallVec<[(usize, Chunk); 1]>,
-    index: usize,
-    chunk: Chunk,
-    message: &Bytes,
-) -> Result<(), Malformed> {
-    if let Chunk::Packed(span) = chunk {
-        let length = span.end - span.start;
-        let complete = match FIELDS[index].1 {
-            Wire::Fixed32 => length.is_multiple_of(4),
-            Wire::Fixed64 => length.is_multiple_of(8),
-            _ => message.get(span.end - 1).is_some_and(|last| *last < 0x80),
-        };
-        if !complete {
-            return Err(Malformed);
-        }
-    }
-    chunks.push((index, chunk));
-    Ok(())
+/// Looks whether the elements of `chunk` are whole, so that a broken message is told apart from a
+/// wrong one.
+fn complete(index: usize, chunk: Chunk, message: &Bytes) -> Result<(), Malformed> {
+    let Chunk::Packed(span) = chunk else {
+        return Ok(());
+    };
+    let length = span.end - span.start;
+    let whole = match FIELDS[index].1 {
+        Wire::Fixed32 => length.is_multiple_of(4),
+        Wire::Fixed64 => length.is_multiple_of(8),
+        _ => message.get(span.end - 1).is_some_and(|last| *last < 0x80),
+    };
+    if whole { Ok(()) } else { Err(Malformed) }
 }
 
 /// Whether field `index` can carry `datatype`: small integers travel in the 32-bit fields.
@@ -154,37 +169,41 @@ fn accepts(index: usize, datatype: Option<DataType>) -> bool {
     })
 }
 
+/// The part of the message that already is the tensor, if it is.
+fn as_it_is(message: &Bytes, chunk: Chunk, datatype: DataType) -> Option<Span> {
+    let Chunk::Packed(span) = chunk else {
+        return None;
+    };
+    let fits = match datatype {
+        DataType::Fp32 | DataType::Fp64 => true,
+        DataType::Bool => message
+            .get(span.start..span.end)
+            .is_some_and(|bytes| bytes.iter().all(|byte| *byte < 2)),
+        _ => false,
+    };
+    fits.then_some(span)
+}
+
 fn convert(
     message: &Bytes,
-    chunks: &[(usize, Chunk)],
+    spans: &[Span],
     datatype: DataType,
+    size: usize,
 ) -> Result<Result<Bytes, Mistake>, Malformed> {
-    use DataType::{Bool, Bytes as Strings, Fp32, Fp64};
-    if let ([(_, Chunk::Packed(span))], Fp32 | Fp64) = (chunks, datatype) {
-        return Ok(Ok(span.slice(message)));
-    }
-    if let ([(_, Chunk::Packed(span))], Bool) = (chunks, datatype)
-        && message
-            .get(span.start..span.end)
-            .is_some_and(|bytes| bytes.iter().all(|b| *b < 2))
-    {
-        return Ok(Ok(span.slice(message)));
-    }
-    let mut out = Vec::with_capacity(size(message, chunks, datatype));
-    for (_, chunk) in chunks {
+    let mut out = Vec::with_capacity(size);
+    let mut mistake = None;
+    each_chunk(message, spans, |_, chunk| {
         let span = match chunk {
             Chunk::Varint(value) => {
-                if let Err(mistake) = put(&mut out, datatype, *value) {
-                    return Ok(Err(mistake));
-                }
-                continue;
+                mistake = mistake.or(put(&mut out, datatype, value).err());
+                return Ok(());
             }
-            Chunk::Packed(span) | Chunk::Single(span) => *span,
+            Chunk::Packed(span) | Chunk::Single(span) => span,
         };
         let bytes = message.get(span.start..span.end).ok_or(Malformed)?;
         match datatype {
-            Fp32 | Fp64 => out.extend_from_slice(bytes),
-            Strings => {
+            DataType::Fp32 | DataType::Fp64 => out.extend_from_slice(bytes),
+            DataType::Bytes => {
                 let length = u32::try_from(bytes.len()).map_err(|_| Malformed)?;
                 out.extend_from_slice(&length.to_le_bytes());
                 out.extend_from_slice(bytes);
@@ -192,20 +211,18 @@ fn convert(
             _ => {
                 let mut reader = Reader::new(message, span)?;
                 while !reader.is_done() {
-                    if let Err(mistake) = put(&mut out, datatype, reader.varint()?) {
-                        return Ok(Err(mistake));
-                    }
+                    mistake = mistake.or(put(&mut out, datatype, reader.varint()?).err());
                 }
             }
         }
-    }
-    Ok(Ok(Bytes::from(out)))
+        Ok(())
+    })?;
+    Ok(mistake.map_or_else(|| Ok(Bytes::from(out)), Err))
 }
 
-/// Exactly the bytes that the elements of `chunks` become.
-fn size(message: &Bytes, chunks: &[(usize, Chunk)], datatype: DataType) -> usize {
-    let element = datatype.size();
-    let one = |chunk: &Chunk| match (chunk, element) {
+/// Exactly the bytes that the elements of `chunk` become.
+fn bytes_of(message: &Bytes, chunk: Chunk, datatype: DataType) -> usize {
+    match (chunk, datatype.size()) {
         (Chunk::Packed(span), Some(size)) if !is_float(datatype) => {
             let bytes = message.get(span.start..span.end).unwrap_or_default();
             bytes.iter().filter(|byte| **byte < 0x80).count() * size
@@ -213,8 +230,7 @@ fn size(message: &Bytes, chunks: &[(usize, Chunk)], datatype: DataType) -> usize
         (Chunk::Packed(span), _) => span.end - span.start,
         (Chunk::Single(span), None) => 4 + span.end - span.start,
         (Chunk::Single(_) | Chunk::Varint(_), size) => size.unwrap_or_default(),
-    };
-    chunks.iter().map(|(_, chunk)| one(chunk)).sum()
+    }
 }
 
 const fn is_float(datatype: DataType) -> bool {

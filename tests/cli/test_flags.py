@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every flag of Triton's: it works, or says what replaces it, or why it does not.
+
+`triton_flags.json` has Triton's 91 flags, four of them newer than the recordings, with their
+defaults. Nothing is ignored in silence, and what is refused can only become less.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, REFUSED, Flag
+from nerite.cli.options import choose
+from nerite.cli.serve import server_options
+from nerite.errors import InvalidArgument
+from nerite.server.options import ServerOptions
+
+TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
+#: Refused until the feature is there. Take a flag out when it works; none may be added.
+STILL_REFUSED = {
+    "--repository-poll-secs",
+    "--load-model",
+    "--model-namespacing",
+    "--http-header-forward-pattern",
+    "--grpc-header-forward-pattern",
+    "--http-restricted-api",
+    "--grpc-restricted-protocol",
+    "--grpc-use-ssl",
+    "--grpc-use-ssl-mutual",
+    "--grpc-server-cert",
+    "--grpc-server-key",
+    "--grpc-root-cert",
+    "--grpc-infer-response-compression-level",
+    "--grpc-keepalive-time",
+    "--grpc-keepalive-timeout",
+    "--grpc-keepalive-permit-without-calls",
+    "--grpc-http2-max-pings-without-data",
+    "--grpc-http2-min-recv-ping-interval-without-data",
+    "--grpc-http2-max-ping-strikes",
+    "--grpc-max-connection-age",
+    "--grpc-max-connection-age-grace",
+    "--allow-sagemaker",
+    "--sagemaker-port",
+    "--sagemaker-safe-port-range",
+    "--sagemaker-thread-count",
+    "--allow-vertex-ai",
+    "--vertex-ai-port",
+    "--vertex-ai-thread-count",
+    "--vertex-ai-default-model",
+    "--cache-config",
+    "--rate-limit",
+    "--rate-limit-resource",
+    "--host-policy",
+    "--reuse-http-port",
+    "--reuse-grpc-port",
+    "--allow-client-shm",
+    "--response-cache-byte-size",
+}
+#: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
+OTHER_DEFAULTS = {
+    "--id": "nerite",
+    "--exit-on-error": "false",
+}
+#: A value that means something for flags that are not plain text, numbers or truth values.
+SAMPLES = {
+    "--metrics-config": "summary_latencies=true",
+    "--trace-config": "rate=7",
+    "--trace-level": "OFF",
+    "--backend-config": "onnxruntime,default-max-batch-size=4",
+    "--log-format": "ISO8601",
+    "--model-control-mode": "none",
+    "--min-supported-compute-capability": "7.5",
+}
+WORKING = [flag for flag in FLAGS if flag.fate == "works"]
+
+
+def sample(flag: Flag) -> str:
+    if flag.name in SAMPLES:
+        return SAMPLES[flag.name]
+    if flag.kind == "bool":
+        return "false" if flag.default == "true" else "true"
+    if flag.kind in ("int", "level"):
+        return str((flag.minimum or 0) + 5)
+    return flag.choices[-1] if flag.choices else "word"
+
+
+@pytest.mark.parametrize("name", [name for name in TRITON if name != "--help"])
+def test_every_flag_of_tritons_is_known(name: str) -> None:
+    assert name in BY_NAME
+
+
+def test_what_is_refused_can_only_become_less() -> None:
+    refused = {flag.name for flag in FLAGS if flag.fate == "refused"}
+    assert refused <= STILL_REFUSED, "a flag that worked, or is new, must not be refused"
+    assert refused == STILL_REFUSED, "take off the list what works now"
+
+
+@pytest.mark.parametrize("flag", WORKING, ids=lambda flag: flag.name)
+def test_a_flag_that_works_changes_what_the_server_is_told(flag: Flag) -> None:
+    plain = server_options(["models"], choose({}))
+    given = choose({flag.name: True if flag.kind == "switch" else sample(flag)})
+    assert not given.warnings
+    changed = server_options(["models"], given)
+    if flag.choices[1:] or not flag.choices:
+        waits = flag.name in ("--trace-file", "--trace-log-frequency", "--trace-level")
+        assert changed != plain or (waits and changed.tracing is not plain.tracing)
+
+
+@pytest.mark.parametrize("name", sorted(TRITON.keys() - {"--help"}))
+def test_defaults_are_tritons(name: str) -> None:
+    flag = BY_NAME[name]
+    if flag.fate != "works" or not flag.default:
+        return
+    assert flag.default == OTHER_DEFAULTS.get(name, TRITON[name])
+    # What the table says is what a server has that was told nothing.
+    if flag.option in ServerOptions.__dataclass_fields__:
+        word = flag.default
+        read = server_options(["models"], choose({name: word}))
+        assert read == server_options(["models"], choose({}))
+
+
+@pytest.mark.parametrize(
+    "flag", [flag for flag in FLAGS if flag.fate == "warned"], ids=lambda flag: flag.name
+)
+def test_an_accepted_flag_says_what_replaces_it(flag: Flag) -> None:
+    given = choose({flag.name: sample(flag)})
+    assert [warning.partition(":")[0] for warning in given.warnings] == [
+        f"{flag.name} has no effect"
+    ]
+    assert len(flag.help.split()) >= 4, "a sentence, not a word"
+    server_options(["models"], given)
+
+
+@pytest.mark.parametrize("name", sorted(STILL_REFUSED))
+def test_a_refused_flag_names_itself_and_the_reason_unless_it_asks_for_what_is_so(
+    name: str,
+) -> None:
+    flag = BY_NAME[name]
+    with pytest.raises(InvalidArgument, match=f"{name} is refused: \\S+ \\S+ \\S+"):
+        choose({name: sample(flag)})
+    for word in flag.idle:
+        assert choose({name: word}).warnings == ()
+    default = TRITON[name]
+    if default and flag.idle:
+        assert default in flag.idle or flag.kind == "bool"
+
+
+def test_a_configuration_without_a_name_cannot_be_chosen() -> None:
+    with pytest.raises(InvalidArgument, match="empty argument for --model-config-name"):
+        choose({"--model-config-name": ""})
+
+
+def test_several_refusals_are_told_at_once() -> None:
+    names = sorted(STILL_REFUSED)[:2]
+    with pytest.raises(InvalidArgument) as told:
+        choose({name: sample(BY_NAME[name]) for name in names})
+    assert all(f"{name} is refused" in str(told.value) for name in names)
+
+
+def test_help_shows_every_flag_in_its_group() -> None:
+    command = [sys.executable, "-m", "nerite", "serve", "--help"]
+    shown = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"COLUMNS": "200", "NO_COLOR": "1"}
+    ).stdout
+    groups = re.split(r"^╭─ (.+?) ─+╮$", shown, flags=re.MULTILINE)
+    panels = dict(zip(groups[1::2], groups[2::2], strict=True))
+    assert {flag.group for flag in FLAGS} <= panels.keys()
+    for flag in FLAGS:
+        assert re.search(rf"{flag.name}\b(?!-)", panels[flag.group]), flag.name
+    assert {flag.group for flag in FLAGS if flag.fate == "warned"} == {ACCEPTED}
+    assert {flag.group for flag in FLAGS if flag.fate == "refused"} == {REFUSED}
