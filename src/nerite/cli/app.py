@@ -12,6 +12,38 @@ from collections.abc import Sequence
 
 import typer
 
+from nerite.cli import (
+    backends,
+    check,
+    demo,
+    explain,
+    export,
+    infer,
+    keys,
+    kserve_arguments,
+    models,
+    serve,
+    storage_initializer,
+    version,
+)
+from nerite.errors import ConfigError, NeriteError
+
+app = typer.Typer(
+    name="nerite",
+    help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
+app.command("check", no_args_is_help=True)(check.check)
+app.command("explain", no_args_is_help=True)(explain.explain)
+app.add_typer(export.app, name="export")
+app.command("infer", no_args_is_help=True)(infer.infer)
+app.command("models")(models.models)
+app.command("backends")(backends.backends)
+app.add_typer(keys.keys, name="keys")
 app.command("storage-initializer", no_args_is_help=True)(storage_initializer.storage_initializer)
 app.command("demo")(demo.demo)
 app.command("version")(version.version)
