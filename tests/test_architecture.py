@@ -24,6 +24,7 @@ ROOMS = [
     "models",
     "server",
     "kserve",
+    "local",
     "testing",
     "cli",
     "__main__",
