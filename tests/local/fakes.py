@@ -14,7 +14,8 @@ from nerite.local.lifeline import Patience
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
 from nerite.local.storage import LocalStorage
-from nerite.local.supervisor import Supervisor, Tools
+from nerite.local.supervisor import Supervisor
+from nerite.local.tools import Tools
 
 
 @dataclass

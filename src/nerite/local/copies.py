@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nerite.errors import NeriteError
 from nerite.local.components import Component
@@ -21,9 +20,7 @@ from nerite.local.logs import Tail
 from nerite.local.processes import Child
 from nerite.local.rollout import CopyState
 from nerite.local.storage import lay_out
-
-if TYPE_CHECKING:
-    from nerite.local.supervisor import Tools
+from nerite.local.tools import Tools
 
 Post = Callable[[Callable[[float], None]], None]
 

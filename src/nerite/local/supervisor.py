@@ -11,35 +11,13 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nerite.local.components import Component
 from nerite.local.copies import Copy, CopyView, Revision
-from nerite.local.lifeline import Patience
-from nerite.local.logs import Log
-from nerite.local.ports import Ports
-from nerite.local.processes import Prober, Spawner
 from nerite.local.rollout import next_step
-from nerite.local.storage import Storage
+from nerite.local.tools import Tools
 
 Happening = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a supervisor acts with."""
-
-    spawner: Spawner
-    prober: Prober
-    storage: Storage
-    ports: Ports
-    log: Callable[[Component, str], Log]
-    """The log of one container of a component."""
-    folder: Path
-    """Where models are laid out."""
-    background: Callable[[Callable[[], None]], None]
-    """Runs something slow elsewhere."""
-    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)
