@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import backends, check, demo, explain, infer, models, serve, version
+from nerite.cli import apply, backends, check, demo, explain, get, infer, models, serve, up, version
 from nerite.errors import ConfigError, NeriteError
 
 app = typer.Typer(
@@ -26,6 +26,12 @@ app = typer.Typer(
 app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
 app.command("check", no_args_is_help=True)(check.check)
 app.command("explain", no_args_is_help=True)(explain.explain)
+app.command("up")(up.up)
+app.command("apply", no_args_is_help=True)(apply.apply)
+app.command("get", no_args_is_help=True)(get.get)
+app.command("describe", no_args_is_help=True)(get.describe)
+app.command("logs", no_args_is_help=True)(get.logs)
+app.command("delete", no_args_is_help=True)(apply.delete)
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
 app.command("backends")(backends.backends)

@@ -117,7 +117,7 @@ def _component(
         base.role,
         base.name,
         tuple(containers),
-        tuple(_sources(workload, pod)),
+        tuple(_sources(workload, pod, service.document.file)),
         warnings=tuple(builder.warnings),
         canary=base.canary,
         percent=percent,
@@ -130,17 +130,24 @@ def _blocked(base: Component, why: str) -> Component:
     return Component(*head, obstacle=why, canary=base.canary, percent=base.percent)
 
 
-def _sources(workload: Workload, pod: Object) -> list[Source]:
+def _sources(workload: Workload, pod: Object, file: str) -> list[Source]:
     """What is fetched before the start: URIs resolved, each with its folder in the container."""
     if workload.spec.get("storageUris"):
-        return sources_of(workload.spec)
+        return [Source(_absolute(s.uri, file), s.mount_path) for s in sources_of(workload.spec)]
     uri = workload.annotations.get(f"{INTERNAL}/storage-initializer-sourceuri")
     if not uri:
         return []
     for container in pod.get("initContainers", []):
         if container.get("name") == "storage-initializer":
             uri = container["args"][0]
-    return [Source(uri)]
+    return [Source(_absolute(uri, file))]
+
+
+def _absolute(uri: str, file: str) -> str:
+    """A relative path is meant from the file that names it; everything else is as it is."""
+    if "://" in uri or posixpath.isabs(uri):
+        return uri
+    return posixpath.normpath(posixpath.join(posixpath.dirname(file), uri))
 
 
 class _Impossible(Exception):

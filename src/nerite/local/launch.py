@@ -24,7 +24,9 @@ def main(parent: int, argv: list[str]) -> None:
     # The parent may have died before the kernel was asked.
     if os.getppid() != parent:
         sys.exit(1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would hand that on
+    # Exec hands on what is ignored (SIGPIPE, by Python) and what is blocked (by `nerite up`).
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - a list of words, and no shell is wanted
     except OSError as error:
