@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from tests.local.daemons import is_alive, wait_gone
 
 from nerite.local.containers import Placed, Probe
 from nerite.local.logs import Log, Tail
@@ -37,28 +38,6 @@ class Ran:
 
     def exit(self) -> int:
         return self.code.get(timeout=10)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_gone(pid: int) -> None:
-    """Returns when a process that is nobody's child here is gone."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    import select
-
-    select.select([handle], [], [], 10)
-    os.close(handle)
-    assert not is_alive(pid)
 
 
 def test_output_environment_and_exit_code() -> None:
