@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -10,15 +11,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nerite.cli.app import main
 from nerite.local.client import DaemonClient
 from nerite.local.settings import socket_path
 
 PATIENCE_SECS = 60
 NERITE = [sys.executable, "-m", "nerite"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a verb left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Up:
@@ -47,10 +61,18 @@ class Up:
                 return line
         raise AssertionError(f"it ended: {self.lines}")
 
-    def run(self, *words: object) -> subprocess.CompletedProcess[str]:
-        """A verb, and what it said."""
-        command = [*NERITE, *map(str, words)]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
+    def run(self, *words: object) -> Said:
+        """A verb in this process, and what it said."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NERITE_HOME", str(self.home))
+            with redirect_stdout(out), redirect_stderr(err):
+                code = main([str(word) for word in words])
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read())
+        return Said(code, *texts)
 
     def service(self, name: str, namespace: str = "default") -> dict[str, Any]:
         """A service's object as it is now."""

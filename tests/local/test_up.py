@@ -20,8 +20,9 @@ import yaml
 from onnx import TensorProto, helper
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from tests.local.daemons import Up, condition, is_alive, up, wait_gone
+from tests.local.daemons import NERITE, Up, condition, is_alive, up, wait_gone
 
+from nerite.cli.app import main
 from nerite.errors import ConfigError
 
 pytestmark = pytest.mark.timeout(180)
@@ -51,6 +52,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder / "double/model.onnx"),
     )
     return folder
+
+
+# What the tests of this file and of `test_revisions` apply.
 
 
 def isvc(name: str, format_name: str, uri: object, **more: Any) -> dict[str, Any]:
@@ -343,12 +347,10 @@ def test_logs_and_changes_are_followed(daemon: Up, tmp_path: Path, models: Path)
     file = write(tmp_path / "a.yaml", isvc("double", "onnx", models / "double"))
     daemon.run("apply", "-f", file)
     daemon.ready("double")
-    words = ["-m", "nerite"]
-    python = daemon.process.args[0]  # type: ignore[index]
 
     def follow(*more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [python, *words, *more], env=daemon.environment, stdout=subprocess.PIPE, text=True
+            [*NERITE, *more], env=daemon.environment, stdout=subprocess.PIPE, text=True
         )
 
     with follow("logs", "double", "-f", "--tail", "1") as log, follow("get", "isvc", "-w") as rows:
@@ -370,13 +372,9 @@ def test_logs_and_changes_are_followed(daemon: Up, tmp_path: Path, models: Path)
         assert rows.wait(30) == 0
 
 
-def test_without_a_daemon_the_verbs_say_how_to_start_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "NERITE_HOME": str(tmp_path)}
-    ran = subprocess.run(
-        ["python3", "-m", "nerite", "get", "isvc"],
-        env={**environment, "PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"},  # type: ignore[attr-defined]
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 1
-    assert ran.stderr == "error: no daemon runs; start one with: nerite up\n"
+def test_without_a_daemon_the_verbs_say_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NERITE_HOME", str(tmp_path))
+    assert main(["get", "isvc"]) == 1
+    assert capsys.readouterr().err == "error: no daemon runs; start one with: nerite up\n"

@@ -6,6 +6,7 @@
     GET    /v1/objects/KIND?namespace=&name=&watch=     objects, or one line for every change
     DELETE /v1/objects/KIND/NAME?namespace=&wait=
     GET    /v1/services/NAMESPACE/NAME                  processes and events
+    GET    /v1/routes                                   what a gateway would be told
     GET    /v1/logs/NAMESPACE/NAME?component=&container=&tail=&follow=
 
 Errors are `{"message", "problems"}` with the status a cluster would answer. What is done is the
@@ -133,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if not daemon.objects("InferenceService", namespace, name):
                     raise NotFound(not_found("InferenceService", name))
                 self._send(daemon.details(namespace, name))
+            case ["routes"]:
+                self._send(daemon.routes.to_dict())
             case ["logs", namespace, name]:
                 self._logs(namespace, name)
             case _:

@@ -56,6 +56,10 @@ class DaemonClient:
         """Processes and events of a service."""
         return self._json("GET", f"/v1/services/{quote(namespace)}/{quote(name)}")
 
+    def routes(self) -> Any:
+        """The route table, as `RouteTable.to_dict` writes it."""
+        return self._json("GET", "/v1/routes")
+
     def delete(self, kind: str, namespace: str, name: str, wait: float = 60.0) -> None:
         """Deletes an object and waits until its processes are gone."""
         query = urlencode({"namespace": namespace, "wait": wait})

@@ -29,7 +29,7 @@ from nerite.local.events import Events
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
 from nerite.local.processes import ProcessSpawner, ThreadProber
-from nerite.local.routes import RouteTable
+from nerite.local.routes import Gateway, RouteTable
 from nerite.local.services import Services
 from nerite.local.settings import Settings
 from nerite.local.stand_ins import Machine
@@ -59,14 +59,14 @@ class Daemon:
         settings: Settings,
         environment: Mapping[str, str],
         storage: Storage | None = None,
-        routed: Callable[[RouteTable], None] = lambda table: None,
+        gateway: Gateway | None = None,
     ) -> None:
         self.settings = settings
         self.clock = Clock()
         self._environment = dict(environment)
         self._storage = storage or LocalStorage(settings.volumes, settings.claims)
-        self._routed = routed
-        self._routes = RouteTable()
+        self._gateway = gateway
+        self.routes = RouteTable()
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._version = 0
@@ -101,7 +101,8 @@ class Daemon:
         self._supervisor = Supervisor(tools, self._refresh)
         machine = Machine(self._which, sys.executable, settings.trust)
         self.events = Events()
-        self._services = Services(self._database, machine, self.events)
+        public_url = self._gateway.url if self._gateway else _without_gateway
+        self._services = Services(self._database, machine, self.events, public_url)
         with self._lock:
             self._reconcile()
         self._thread = threading.Thread(target=self._live, name="nerite-supervisor")
@@ -187,9 +188,10 @@ class Daemon:
             views = self._supervisor.views
             self._services.look(self._catalog, views, self.clock())
             routes = self._services.routes(self._catalog, views)
-            if routes != self._routes:
-                self._routes = routes
-                self._routed(routes)
+            if routes != self.routes:
+                self.routes = routes
+                if self._gateway is not None:
+                    self._gateway.configure(routes)
             self._version += 1
             self._news.notify_all()
 
@@ -253,6 +255,10 @@ def _take(lock: Path) -> IO[str]:
     held.write(str(os.getpid()))
     held.flush()
     return held
+
+
+def _without_gateway(_namespace: str, _name: str) -> str:
+    return ""
 
 
 def _in_background(work: Callable[[], None]) -> None:

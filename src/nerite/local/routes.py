@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 from nerite.kserve.documents import Object
 from nerite.local.status import Running, shares
@@ -49,6 +50,17 @@ class RouteTable:
     def to_dict(self) -> Object:
         """The table as JSON can hold it."""
         return asdict(self)
+
+
+class Gateway(Protocol):
+    """The one address in front of all services."""
+
+    def configure(self, table: RouteTable) -> None:
+        """From now on requests go where this table says."""
+
+    def url(self, namespace: str, name: str) -> str:
+        """Where it answers for a service."""
+        ...
 
 
 def route_table(services: Iterable[tuple[str, str, Running]]) -> RouteTable:

@@ -8,7 +8,7 @@ latest. Not safe by itself: the daemon calls it under its lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from nerite.kserve.documents import Document, Object
@@ -30,10 +30,17 @@ Views = Mapping[str, GroupView]
 class Services:
     """See the module."""
 
-    def __init__(self, database: Database, machine: Machine, events: Events) -> None:
+    def __init__(
+        self,
+        database: Database,
+        machine: Machine,
+        events: Events,
+        public_url: Callable[[str, str], str],
+    ) -> None:
         self._database = database
         self._machine = machine
         self._events = events
+        self._public_url = public_url
         self._statuses = database.statuses()
         self._renderings: dict[Key, Rendering] = {}
         self._wanted: dict[Key, list[Component]] = {}
@@ -138,7 +145,7 @@ class Services:
         groups = [views[k] for k in self.keys_of(key) if k in views and views[k].wanted]
         predictors = [g.wanted[0].key for g in groups if g.wanted[0].role == "predictor"]
         rolled_out = self._rolled_out.get(predictors[0], 0) if predictors else 0
-        return Running(tuple(groups), self._numbers, rolled_out)
+        return Running(tuple(groups), self._numbers, rolled_out, self._public_url(*key))
 
     def status(self, value: Object) -> Object:
         """The status of a service's object."""
