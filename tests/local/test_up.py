@@ -6,90 +6,20 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
-import joblib
-import numpy as np
-import onnx
 import pytest
 import yaml
-from onnx import TensorProto, helper
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
 from tests.local.daemons import NERITE, Up, condition, is_alive, up, wait_gone
+from tests.local.manifests import FLOWERS, infer, isvc, url_of, write
 
 from nerite.cli.app import main
 from nerite.errors import ConfigError
 
 pytestmark = pytest.mark.timeout(180)
-
-FLOWERS, KINDS = load_iris(return_X_y=True)
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two scikit-learn models that differ, and an ONNX model that doubles."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, kinds in (("irises", KINDS), ("opposites", 2 - KINDS)):
-        (folder / name).mkdir()
-        model = LogisticRegression(max_iter=500).fit(FLOWERS, kinds)
-        joblib.dump(model, folder / name / "model.joblib")
-    (folder / "double").mkdir()
-    shape = ["n", 2]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "x"], ["y"])],
-        "double",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(
-        helper.make_model(graph, opset_imports=opsets, ir_version=9),
-        str(folder / "double/model.onnx"),
-    )
-    return folder
-
-
-# What the tests of this file and of `test_revisions` apply.
-
-
-def isvc(name: str, format_name: str, uri: object, **more: Any) -> dict[str, Any]:
-    model = {"modelFormat": {"name": format_name}, "protocolVersion": "v2", "storageUri": str(uri)}
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name},
-        "spec": {"predictor": {"model": model, **more.pop("predictor", {})}, **more},
-    }
-
-
-def write(path: Path, *values: dict[str, Any]) -> Path:
-    path.write_text(yaml.safe_dump_all(values))
-    return path
-
-
-def infer(url: str, model: str, name: str, rows: Any) -> list[Any]:
-    rows = np.asarray(rows)
-    tensor = {"name": name, "shape": list(rows.shape), "datatype": "FP32", "data": rows.tolist()}
-    body = json.dumps({"inputs": [tensor]}).encode()
-    request = Request(f"{url}/v2/models/{model}/infer", body)
-    with urlopen(request, timeout=30) as answer:
-        found: list[Any] = json.load(answer)["outputs"][0]["data"]
-        return found
-
-
-def url_of(value: dict[str, Any]) -> str:
-    return str(value["status"]["url"])
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Up]:
-    with up(tmp_path / "home", "--trust") as running:
-        yield running
 
 
 def test_from_yaml_to_an_answer_and_back_to_nothing(tmp_path: Path, models: Path) -> None:
