@@ -110,7 +110,7 @@ def test_the_newer_form_of_canaries_runs_them_side_by_side(
 def test_a_transformer_stands_in_front_and_follows_its_predictor(
     daemon: Up, tmp_path: Path, models: Path
 ) -> None:
-    script = str(Path(__file__).with_name("doubling.py"))
+    script = str(Path(__file__).parents[2] / "examples/kserve/transformer/doubling.py")
     transformer = {"containers": [{"command": ["python", script]}]}
     value = isvc("double", "onnx", models / "double", transformer=transformer)
     file = write(tmp_path / "a.yaml", value)

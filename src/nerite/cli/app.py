@@ -12,7 +12,20 @@ from collections.abc import Sequence
 
 import typer
 
-from nerite.cli import apply, backends, check, demo, explain, get, infer, models, serve, up, version
+from nerite.cli import (
+    apply,
+    backends,
+    check,
+    demo,
+    explain,
+    get,
+    infer,
+    models,
+    serve,
+    up,
+    version,
+    wait,
+)
 from nerite.errors import ConfigError, NeriteError
 
 app = typer.Typer(
@@ -30,6 +43,7 @@ app.command("up")(up.up)
 app.command("apply", no_args_is_help=True)(apply.apply)
 app.command("get", no_args_is_help=True)(get.get)
 app.command("describe", no_args_is_help=True)(get.describe)
+app.command("wait", no_args_is_help=True)(wait.wait)
 app.command("logs", no_args_is_help=True)(get.logs)
 app.command("delete", no_args_is_help=True)(apply.delete)
 app.command("infer", no_args_is_help=True)(infer.infer)

@@ -29,21 +29,29 @@ def get(
     everywhere: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces.")
     ] = False,
-    output: Annotated[str, typer.Option("--output", "-o", help="wide, yaml, json or name.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="wide, yaml, json, name or jsonpath={.a.b}.")
+    ] = "",
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on with a line for every change.")
     ] = False,
 ) -> None:
     """Show resources: isvc, servingruntimes, clusterservingruntimes, inferencegraphs, ..."""
-    if output not in _OUTPUTS:
-        raise InvalidArgument(f"-o '{output}' is not known; use {', '.join(_OUTPUTS[1:])}")
+    path = output.removeprefix("jsonpath=") if output.startswith("jsonpath=") else None
+    if path is None and output not in _OUTPUTS:
+        known = ", ".join(_OUTPUTS[1:])
+        raise InvalidArgument(f"-o '{output}' is not known; use {known} or jsonpath={{.a.b[0]}}")
     client, wanted = daemon_client(), named(words)
     where = None if everywhere else namespace
     if watch:
         _watch(client, wanted, where, output)
         return
     found, missing = _found(client, wanted, where)
-    if output in ("json", "yaml"):
+    if path is not None:
+        from nerite.local.jsonpath import value_at
+
+        typer.echo(" ".join(value_at(value, path) for _, value in found), nl=False)
+    elif output in ("json", "yaml"):
         single = len(wanted) == 1 and len(wanted[0].names) == 1
         if found or not single:
             typer.echo(_document([value for _, value in found], single, output))

@@ -16,6 +16,7 @@ daemon's business; this module only speaks.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import socket
@@ -36,6 +37,7 @@ from nerite.kserve.refusals import Refused
 from nerite.local.catalog import PLURALS, not_found
 from nerite.local.daemon import Daemon
 
+_log = logging.getLogger(__name__)
 _LARGEST_BODY = 32 * 2**20
 _STATUSES = ((NotFound, 404), (InvalidArgument, 400), (Unavailable, 503))
 
@@ -105,8 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
         except NeriteError as error:
             status = next((s for kind, s in _STATUSES if isinstance(error, kind)), 500)
             self._refuse(status, error)
-        except ValueError as error:
-            self._refuse(400, InvalidArgument(f"the request cannot be read: {error}"))
+        except (ValueError, KeyError, TypeError) as error:
+            _log.exception("%s %s", self.command, self.path)
+            self._refuse(400, InvalidArgument(f"the request cannot be read: {error!r}"))
 
     def _refuse(self, status: int, error: NeriteError) -> None:
         problems = error.problems if isinstance(error, ConfigError) else ()
