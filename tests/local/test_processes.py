@@ -30,14 +30,16 @@ class Ran:
         self.output: queue.Queue[bytes] = queue.Queue()
         self.code: queue.Queue[int] = queue.Queue()
         placed = Placed((sys.executable, "-c", textwrap.dedent(code)), environment)
-        spawner = ProcessSpawner({"PATH": os.environ["PATH"], "HOUSE": "blue"})
-        self.child = spawner.spawn(placed, self.output.put, self.code.put)
+        self.spawner = ProcessSpawner({"PATH": os.environ["PATH"], "HOUSE": "blue"})
+        self.child = self.spawner.spawn(placed, self.output.put, self.code.put)
 
     def line(self) -> str:
         return self.output.get(timeout=10).decode().strip()
 
     def exit(self) -> int:
-        return self.code.get(timeout=10)
+        code = self.code.get(timeout=10)
+        self.spawner.close()
+        return code
 
 
 def test_output_environment_and_exit_code() -> None:
@@ -84,39 +86,40 @@ def test_what_a_child_started_ends_with_it() -> None:
 def test_a_program_that_is_not_there_says_so() -> None:
     output: queue.Queue[bytes] = queue.Queue()
     code: queue.Queue[int] = queue.Queue()
-    ProcessSpawner({}).spawn(Placed(("/no/such",), {}), output.put, code.put)
+    spawner = ProcessSpawner({})
+    spawner.spawn(Placed(("/no/such",), {}), output.put, code.put)
     assert b"cannot run /no/such" in output.get(timeout=10)
     assert code.get(timeout=10) == 127
+    spawner.close()
 
 
-def test_children_die_with_a_parent_that_is_killed() -> None:
-    parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent(
-                """
-                import sys, time
-                from nerite.local.containers import Placed
-                from nerite.local.processes import ProcessSpawner
-                def show(line):
-                    print(line.decode().strip(), flush=True)
-                code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-                ProcessSpawner({}).spawn(Placed((sys.executable, "-c", code), {}), show, print)
-                time.sleep(60)
-                """
-            ),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+PARENT = """
+import sys, time
+from nerite.local.containers import Placed
+from nerite.local.processes import ProcessSpawner
+def show(line):
+    print(line.decode().strip(), flush=True)
+code = (
+    "import os, subprocess, sys, time\\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\\n"
+    "print(os.getpid(), child.pid, flush=True)\\n"
+    "time.sleep(60)\\n"
+)
+ProcessSpawner({}).spawn(Placed((sys.executable, "-c", code), {}), show, print)
+time.sleep(60)
+"""
+
+
+def test_children_and_theirs_die_with_a_parent_that_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent.stdout:
-        child = int(parent.stdout.readline())
-        assert is_alive(child)
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert [is_alive(pid) for pid in pids] == [True, True]
         parent.send_signal(signal.SIGKILL)
         parent.wait(10)
-        wait_gone(child)
+        for pid in pids:
+            wait_gone(pid)
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -22,6 +22,7 @@ import typer
 
 from nerite.cli.manifests import read_manifests
 from nerite.cli.screen import is_terminal
+from nerite.errors import InternalError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,6 +103,13 @@ def _signalled(seconds: float) -> bool:
     return signal.sigtimedwait(_SIGNALS, seconds) is not None
 
 
+def _is_over(daemon: Daemon) -> bool:
+    """Whether a signal came in a moment; raises if the daemon broke down meanwhile."""
+    if daemon.failure is not None:
+        raise InternalError(f"the supervisor broke down: {daemon.failure!r}")
+    return _signalled(_REFRESH_SECS)
+
+
 def _rows(daemon: Daemon) -> list[Row]:
     from nerite.local.overview import overview
 
@@ -128,7 +136,7 @@ def _show_lines(daemon: Daemon) -> None:
                 typer.echo(f"{key[0]}  deleted")
         sys.stdout.flush()
         before = after
-        if _signalled(_REFRESH_SECS):
+        if _is_over(daemon):
             return
 
 
@@ -150,7 +158,7 @@ def _show_live(daemon: Daemon) -> None:
             if rows != shown:
                 live.update(_table(rows), refresh=True)
                 shown = rows
-            if _signalled(_REFRESH_SECS):
+            if _is_over(daemon):
                 return
 
 

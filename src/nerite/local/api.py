@@ -21,6 +21,7 @@ import os
 import select
 import socket
 import socketserver
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,6 +38,7 @@ from nerite.kserve.refusals import Refused
 from nerite.local.catalog import PLURALS, not_found
 from nerite.local.daemon import Daemon
 
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
 _log = logging.getLogger(__name__)
 _LARGEST_BODY = 32 * 2**20
 _STATUSES = ((NotFound, 404), (InvalidArgument, 400), (Unavailable, 503))
@@ -70,6 +72,12 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     block_on_close = False
     request_queue_size = 64
     daemon: Daemon
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Only this user and root are answered, whatever the folder's permissions are."""
+        credentials = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(credentials)
+        return user in (0, os.getuid())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""

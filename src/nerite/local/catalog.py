@@ -28,6 +28,10 @@ PLURALS = {
 }
 
 
+#: Kinds that are admitted, kept and shown, but that nothing is started for.
+NOT_RUN = ("InferenceGraph", "TrainedModel")
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What became of one applied document."""

@@ -7,6 +7,7 @@ process per container. It belongs to the supervisor's thread.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from nerite.local.rollout import CopyState
 from nerite.local.storage import lay_out
 from nerite.local.tools import Tools
 
+_log = logging.getLogger(__name__)
 Post = Callable[[Callable[[float], None]], None]
 
 
@@ -164,6 +166,10 @@ class Copy:
             problem = ""
         except (NeriteError, OSError) as error:
             problem = str(error)
+        except Exception as error:
+            # Whatever a store raises: a copy that is never told of the end of its fetch never ends.
+            _log.exception("%s: fetching failed", self.component.key)
+            problem = f"fetching failed: {error!r}"
         if problem:
             self._post(lambda now: self._not_fetched(problem, now))
         else:

@@ -71,6 +71,8 @@ class Daemon:
         self._news = threading.Condition(self._lock)
         self._version = 0
         self._stopping = False
+        self.failure: BaseException | None = None
+        """Why the supervisor ended, if it did; its children ended with it."""
         self._held: IO[str] | None = None
         self._logs: dict[str, Log] = {}
 
@@ -89,8 +91,10 @@ class Daemon:
         shutil.rmtree(settings.run, ignore_errors=True)
         self._database = Database(settings.database)
         self._catalog = Catalog(self._database, builtin_cluster(settings.builtin))
+        settings.logs.mkdir(exist_ok=True, mode=0o700)
+        self._spawner = ProcessSpawner(self._environment)
         tools = Tools(
-            spawner=ProcessSpawner(self._environment),
+            spawner=self._spawner,
             prober=ThreadProber(),
             storage=self._storage,
             ports=Ports(self._database.ports(), self._database.put_port),
@@ -115,6 +119,7 @@ class Daemon:
             self._supervisor.want([])
             self._news.notify_all()
         self._thread.join()
+        self._spawner.close()
         for log in self._logs.values():
             log.close()
         self._database.close()
@@ -128,11 +133,15 @@ class Daemon:
 
     def _live(self) -> None:
         """The supervisor's thread; children live no longer than it."""
-        while True:
-            due = self._supervisor.step(self.clock())
-            if self._stopping and self._supervisor.is_idle:
-                return
-            self._supervisor.wait(max(0.0, min(_IDLE_SECS, due - self.clock())))
+        try:
+            while True:
+                due = self._supervisor.step(self.clock())
+                if self._stopping and self._supervisor.is_idle:
+                    return
+                self._supervisor.wait(max(0.0, min(_IDLE_SECS, due - self.clock())))
+        except BaseException as error:
+            self.failure = error
+            raise
 
     def _which(self, program: str) -> str | None:
         # The interpreter's own folder comes first, so that `python` is the one Nerite runs in.

@@ -3,7 +3,8 @@
 
 A child leads its own process group and gets SIGKILL from the kernel when the thread that started
 it ends, whatever ends it: that thread must live as long as the daemon. Its whole group is killed
-when it has exited, before its id can belong to anyone else.
+when it has exited, before its id can belong to anyone else; should the daemon itself be killed,
+`guard` does that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import IO, Protocol
 from nerite.local.containers import Placed, Probe
 
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
+_GUARD = str(Path(__file__).with_name("guard.py"))
+_LONGEST_LINE = 64 * 1024
 _PROBE_SECS = 2.0
 
 OnOutput = Callable[[bytes], None]
@@ -57,6 +60,11 @@ class ProcessSpawner:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
+        self._guard = _Guard()
+
+    def close(self) -> None:
+        """No more will be started; what still runs is killed."""
+        self._guard.close()
 
     def spawn(self, placed: Placed, on_output: OnOutput, on_exit: OnExit) -> Child:
         """See `Spawner`; to be called from a thread that outlives the child."""
@@ -70,11 +78,42 @@ class ProcessSpawner:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self._guard.tell(f"+{process.pid}")
         assert process.stdout is not None
         reader = threading.Thread(target=_read, args=(process.stdout, on_output), daemon=True)
         reader.start()
-        threading.Thread(target=_wait, args=(process, reader, on_exit), daemon=True).start()
+        ending = (process, reader, self._guard, on_exit)
+        threading.Thread(target=_wait, args=ending, daemon=True).start()
         return _Process(process)
+
+
+class _Guard:
+    """The process that outlives this one for a moment, should this one be killed."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", _GUARD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+            bufsize=1,
+        )
+        self._lock = threading.Lock()
+
+    def tell(self, text: str) -> None:
+        """Adds (`+`) or strikes off (`-`) a process group."""
+        assert self._process.stdin is not None
+        # A guard that somebody killed guards no more; the children still die with this process.
+        with self._lock, suppress(OSError, ValueError):
+            self._process.stdin.write(f"{text}\n")
+
+    def close(self) -> None:
+        """Ends it, and with it every group that was not struck off."""
+        assert self._process.stdin is not None
+        with self._lock, suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
 
 
 class _Process:
@@ -96,15 +135,20 @@ class _Process:
 
 def _read(pipe: IO[bytes], on_output: OnOutput) -> None:
     with pipe:
-        for line in pipe:
-            on_output(line)
+        while line := pipe.readline(_LONGEST_LINE):
+            # A full disk must not stop the reading: the child would wait for it.
+            with suppress(OSError):
+                on_output(line)
 
 
-def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, on_exit: OnExit) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], reader: threading.Thread, guard: _Guard, on_exit: OnExit
+) -> None:
     with suppress(ChildProcessError):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+    guard.tell(f"-{process.pid}")
     code = process.wait()
     reader.join(2.0)
     on_exit(code if code >= 0 else 128 - code)
