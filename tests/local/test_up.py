@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -18,6 +22,8 @@ from tests.local.manifests import FLOWERS, infer, isvc, url_of, write
 
 from nerite.cli.app import main
 from nerite.errors import ConfigError
+from nerite.local.client import DaemonClient
+from nerite.local.settings import socket_path
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -308,3 +314,117 @@ def test_without_a_daemon_the_verbs_say_how_to_start_one(
     monkeypatch.setenv("NERITE_HOME", str(tmp_path))
     assert main(["get", "isvc"]) == 1
     assert capsys.readouterr().err == "error: no daemon runs; start one with: nerite up\n"
+
+
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "nerite", *sys.argv[1:]])
+"""
+
+
+def test_on_a_terminal_the_table_is_live_and_ctrl_c_ends_everything(
+    tmp_path: Path, models: Path
+) -> None:
+    file = write(tmp_path / "a.yaml", isvc("double", "onnx", models / "double"))
+    home = tmp_path / "home"
+    environment = {**os.environ, "NERITE_HOME": str(home), "COLUMNS": "120", "TERM": "xterm"}
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, "up", "-f", str(file)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while not re.search(rb"True.*http://127\.0\.0\.1:\d+", shown):
+            shown += os.read(screen, 65536)
+        assert b"default/double" in shown
+        assert b"predictor" in shown
+        (pid,) = [
+            pid
+            for component in DaemonClient(socket_path(home)).details("default", "double")[
+                "components"
+            ]
+            for pid in component["pids"]
+        ]
+        os.write(screen, b"\x03")
+        with suppress(OSError):  # what Linux says at the end of a terminal's output
+            while os.read(screen, 65536):
+                continue
+        assert process.wait(60) == 0
+    os.close(screen)
+    assert not is_alive(pid)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_stubborn_process(tmp_path: Path) -> None:
+    stubborn = (
+        "import signal, sys, time, http.server as h\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))\n"
+        "print('up', flush=True)\n"
+        "h.HTTPServer(('127.0.0.1', int(sys.argv[1])), h.SimpleHTTPRequestHandler).serve_forever()"
+    )
+    value = isvc("stubborn", "onnx", "/")
+    container = {"command": ["python", "-c", stubborn, "8080"]}
+    value["spec"]["predictor"] = {"containers": [container]}
+    with up(tmp_path / "home", "-f", write(tmp_path / "a.yaml", value)) as daemon:
+        daemon.ready("stubborn")
+        (pid,) = daemon.processes("stubborn")
+        with subprocess.Popen(
+            [*NERITE, "logs", "stubborn", "-f"], env=daemon.environment, stdout=subprocess.PIPE
+        ) as log:
+            assert log.stdout is not None
+            assert log.stdout.readline() == b"up\n"  # the log is open and is followed
+            daemon.process.send_signal(signal.SIGINT)
+            while b"no" not in (line := log.stdout.readline()):
+                assert line, "the process was not asked to end"
+            # Half a second has to pass, or the second one counts as an echo of the first.
+            while daemon.process.poll() is None:
+                daemon.process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    daemon.process.wait(0.6)
+            log.terminate()
+        assert daemon.process.returncode == 1
+        wait_gone(pid)
+
+
+def test_scripts_wait_and_pick_single_values(daemon: Up, tmp_path: Path, models: Path) -> None:
+    file = write(tmp_path / "a.yaml", isvc("double", "onnx", models / "double"))
+    daemon.run("apply", "-f", file)
+    name = "inferenceservice.serving.kserve.io/double"
+    assert daemon.run("wait", "isvc/double", "--timeout", "1m").stdout == f"{name} condition met\n"
+    url = daemon.run("get", "isvc", "double", "-o", "jsonpath={.status.url}").stdout
+    assert infer(url, "double", "x", [[1, 2]]) == [2, 4]
+    path = "jsonpath={.status.components.predictor.traffic[0].percent}"
+    assert daemon.run("get", "isvc", "double", "-o", path).stdout == "100"
+    assert daemon.run("get", "isvc", "double", "-o", "jsonpath={.status.none}").stdout == ""
+    refused = daemon.run("get", "isvc", "double", "-o", "jsonpath={.items[*].status}")
+    assert "use -o json for the rest" in refused.stderr
+    late = daemon.run("wait", "isvc/double", "--for=condition=Stopped", "--timeout", "0.1s")
+    assert late.returncode == 1
+    assert late.stderr == f"error: timed out waiting for the condition on {name}\n"
+    daemon.run("delete", "isvc", "double")
+    assert daemon.run("wait", "isvc/double", "--for=delete").returncode == 0
+    gone = daemon.run("wait", "isvc/double")
+    assert gone.returncode == 1
+    assert "not found" in gone.stderr
+
+
+def test_what_nothing_runs_for_is_kept_with_a_warning(daemon: Up, tmp_path: Path) -> None:
+    graph = {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "InferenceGraph",
+        "metadata": {"name": "chain"},
+        "spec": {
+            "nodes": {
+                "root": {"routerType": "Sequence", "steps": [{"serviceName": "irises"}]},
+            }
+        },
+    }
+    ran = daemon.run("apply", "-f", write(tmp_path / "a.yaml", graph))
+    assert "nothing runs for it: InferenceGraph is not offered yet" in ran.stderr
+    assert ran.stdout == "inferencegraph.serving.kserve.io/chain created\n"
+    assert daemon.run("get", "ig").stdout.splitlines()[1].split()[0] == "chain"
