@@ -9,7 +9,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from tests.local.daemons import Up, condition, wait_gone
+from tests.local.daemons import Up, condition, up, wait_gone
 from tests.local.manifests import FLOWERS, infer, isvc, url_of, write
 from tests.local.proxy import proxy
 
@@ -63,6 +63,24 @@ def test_a_canary_gets_its_share_then_everything(daemon: Up, tmp_path: Path, mod
     assert predictor(value)["latestRolledoutRevision"] == "irises-predictor-00002"
     wait_gone(old)
     assert infer(url_of(value), "irises", "input-0", SETOSA) == [2]
+
+
+def test_both_revisions_come_back_with_the_daemon(tmp_path: Path, models: Path) -> None:
+    file = write(tmp_path / "a.yaml", isvc("double", "onnx", models / "double"))
+    with up(tmp_path / "home", "-f", file) as daemon:
+        daemon.ready("double")
+        (tmp_path / "again").symlink_to(models / "double")
+        share = {"canaryTrafficPercent": 30}
+        changed = isvc("double", "onnx", tmp_path / "again", predictor=share)
+        daemon.run("apply", "-f", write(file, changed))
+        daemon.watch("double", lambda v: shares(v) == [("2", 30), ("1", 70)])
+        pids = daemon.processes("double")
+        daemon.process.kill()
+        for pid in pids:
+            wait_gone(pid)
+    with up(tmp_path / "home") as daemon:
+        value = daemon.watch("double", lambda v: shares(v) == [("2", 30), ("1", 70)])
+        assert predictor(value)["latestRolledoutRevision"] == "double-predictor-00001"
 
 
 def test_a_canary_that_cannot_load_gets_nothing_and_is_taken_back(

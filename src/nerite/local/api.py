@@ -198,8 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
         component, container = query.get("component", ""), query.get("container", "")
         log = self.server.daemon.log_of(namespace, name, component, container)
         tail = int(query["tail"]) if "tail" in query else None
+        # Followed to its end: what is said while the daemon stops is often what is wanted.
         self._stream(
-            log.follow(tail, self._is_wanted) if query.get("follow") else iter(log.lines(tail))
+            log.follow(tail, self._listens) if query.get("follow") else iter(log.lines(tail))
         )
 
     def _stream(self, parts: Iterator[bytes]) -> None:
@@ -214,9 +215,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(part)
 
     def _is_wanted(self) -> bool:
-        """Whether the client still listens; one that says something now has left."""
-        if self.server.daemon.is_stopping:
-            return False
+        """Whether there is somebody to tell, and something to come."""
+        return not self.server.daemon.is_stopping and self._listens()
+
+    def _listens(self) -> bool:
+        """Whether the client is still there; one that says something now has left."""
         readable, _, _ = select.select([self.connection], [], [], 0)
         return not readable or bool(self.connection.recv(1, socket.MSG_PEEK))
 

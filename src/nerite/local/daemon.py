@@ -173,7 +173,11 @@ class Daemon:
             self._catalog.delete(key)
             gone = self._services.keys_of((key[1], key[2])) if key[0] == "InferenceService" else ()
             self._reconcile()
-            self._news.wait_for(lambda: not self._supervisor.views.keys() & set(gone), wait)
+            # Those that somebody applied again meanwhile are not waited for.
+            self._news.wait_for(
+                lambda: not self._supervisor.views.keys() & (set(gone) - self._services.keys()),
+                wait,
+            )
             self._forget(gone)
             if key[0] == "InferenceService":
                 self.events.forget((key[1], key[2]))
