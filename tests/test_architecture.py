@@ -26,6 +26,7 @@ ROOMS = [
     "models",
     "server",
     "kserve",
+    "local",
     "testing",
     "cli",
     "__main__",

@@ -25,6 +25,7 @@ STORIES = [
         ("digits", "kserve-tritonserver", None, "--model-store=/mnt/models"),
         ("digits-as-model", None, NONE_FOUND + "{onnx <nil>}", "set protocolVersion: v2")]),
     ("triton", "0.20", [("street-scenes", "kserve-tritonserver", None, ":24.10-py3")]),
+    ("transformer", "0.20", [("doubled", "kserve-tritonserver", None, "--grpc-port=9000")]),
     ("custom-container", "0.20", [("word-counter", None, None, "kserve-container")]),
     ("own-runtime", "0.20", [("churn", "house-sklearn", None, "--team=retention")]),
 ]  # fmt: skip

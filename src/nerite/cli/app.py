@@ -13,18 +13,22 @@ from collections.abc import Sequence
 import typer
 
 from nerite.cli import (
+    apply,
     backends,
     check,
     demo,
     explain,
     export,
+    get,
     infer,
     keys,
     kserve_arguments,
     models,
     serve,
     storage_initializer,
+    up,
     version,
+    wait,
 )
 from nerite.errors import ConfigError, NeriteError
 
@@ -40,6 +44,13 @@ app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
 app.command("check", no_args_is_help=True)(check.check)
 app.command("explain", no_args_is_help=True)(explain.explain)
 app.add_typer(export.app, name="export")
+app.command("up")(up.up)
+app.command("apply", no_args_is_help=True)(apply.apply)
+app.command("get", no_args_is_help=True)(get.get)
+app.command("describe", no_args_is_help=True)(get.describe)
+app.command("wait", no_args_is_help=True)(wait.wait)
+app.command("logs", no_args_is_help=True)(get.logs)
+app.command("delete", no_args_is_help=True)(apply.delete)
 app.command("infer", no_args_is_help=True)(infer.infer)
 app.command("models")(models.models)
 app.command("backends")(backends.backends)

@@ -8,17 +8,16 @@ what was decided and turns it into an exit code.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nerite.cli import screen
+from nerite.cli.manifests import warn_of_foreign
 from nerite.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from nerite.kserve.documents import Document
     from nerite.kserve.explain import Role, Style
 
 
@@ -49,7 +48,7 @@ def explain(
 
     cluster = builtin_cluster(builtin)
     documents = read_files(list(files))
-    _warn_of_foreign(documents)
+    warn_of_foreign(documents)
     found = kserve.explain(documents, cluster)
     if not found:
         shown = ", ".join(str(file) for file in files)
@@ -59,16 +58,6 @@ def explain(
     else:
         typer.echo(kserve.as_text(found, _style(screen.Paint.for_stdout())))
     raise typer.Exit(code=int(any(explanation.error for explanation in found)))
-
-
-def _warn_of_foreign(documents: list[Document]) -> None:
-    from nerite.kserve.admission import is_foreign
-
-    for document in documents:
-        if is_foreign(document):
-            where = f"{document.file}:{document.position(()).line}"
-            told = f"{document.value['apiVersion']} {document.kind}"
-            print(f"warning: {where}: left out: {told} is not KServe's", file=sys.stderr)
 
 
 def _style(paint: screen.Paint) -> Style:

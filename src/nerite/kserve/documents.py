@@ -8,7 +8,7 @@ key twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,13 @@ def _is_null(node: yaml.Node) -> bool:
 def read_files(paths: list[str | Path]) -> list[Document]:
     """The documents of files and folders (their `*.yaml` and `*.yml`, sorted), in that order."""
     return [
-        document
-        for path in paths
-        for file in _files(Path(path))
-        for document in read_documents(_text_of(file), str(file))
+        document for file, text in read_texts(paths) for document in read_documents(text, str(file))
     ]
+
+
+def read_texts(paths: Iterable[str | Path]) -> list[tuple[Path, str]]:
+    """The files that `read_files` reads, each with its text."""
+    return [(file, _text_of(file)) for path in paths for file in _files(Path(path))]
 
 
 def _text_of(file: Path) -> str:

@@ -234,7 +234,7 @@ def _from_storage(
     """The URI and environment of a `storage` spec, looked up in the storage secret."""
     annotations = service.object["metadata"].get("annotations", {})
     secret_name = annotations.get(_SECRET_NAME, STORAGE_SECRET)
-    entries = _secret(secret_name, service.namespace, cluster)
+    entries = secret_entries(secret_name, service.namespace, cluster)
     key, parameters = storage.get("key"), storage.get("parameters", {})
     if key and entries is None:
         text = f'can\'t read storage secret {secret_name}: secrets "{secret_name}" not found'
@@ -270,7 +270,7 @@ def _account_env(account: str, service: Resource, cluster: Cluster) -> list[Obje
     found = cluster.others.get(("ServiceAccount", service.namespace, account), {})
     env: list[Object] = []
     for reference in found.get("secrets", []):
-        entries = _secret(reference.get("name", ""), service.namespace, cluster) or {}
+        entries = secret_entries(reference.get("name", ""), service.namespace, cluster) or {}
         for key in ("HF_TOKEN", "MODELSCOPE_API_TOKEN"):
             if key in entries:
                 source = {"name": reference["name"], "key": key}
@@ -278,7 +278,7 @@ def _account_env(account: str, service: Resource, cluster: Cluster) -> list[Obje
     return env
 
 
-def _secret(name: str, namespace: str, cluster: Cluster) -> dict[str, str] | None:
+def secret_entries(name: str, namespace: str, cluster: Cluster) -> dict[str, str] | None:
     """The decoded entries of a Secret, or None where there is none of that name."""
     secret = cluster.others.get(("Secret", namespace, name))
     if secret is None:

@@ -27,6 +27,22 @@ def escapes_logs() -> bool:
     return os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
 
 
+def inherited() -> dict[str, str]:
+    """The variables that processes started from here get."""
+    return dict(os.environ)
+
+
+def home_folder() -> Path:
+    """Where what was applied is kept: `NERITE_HOME`, or a folder for state of the user's own."""
+    given = os.environ.get("NERITE_HOME")
+    if given:
+        return Path(given).expanduser().absolute()
+    states = os.environ.get("XDG_STATE_HOME")
+    # The standard says that a relative path there is to be taken for none.
+    folder = Path(states) if states and Path(states).is_absolute() else None
+    return (folder or Path.home() / ".local/state") / "nerite"
+
+
 def _quota(cgroup: Path) -> float | None:
     """Cores that the control group grants, by version 2 (`cpu.max`) or 1."""
     text = _read(cgroup / "cpu.max")

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nerite up`: the daemon in the foreground, with a table of what runs.
+
+On a terminal the table is live; otherwise a line is printed for every change. The first SIGINT,
+SIGTERM or SIGHUP ends every process and then the command, a second one at once: the children are
+tied to this process, so none is left either way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nerite.cli.manifests import read_manifests
+from nerite.cli.screen import is_terminal
+from nerite.errors import InternalError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nerite.local.daemon import Daemon
+    from nerite.local.overview import Row
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: `timeout` and shells signal a process and then its whole group: that is one wish.
+_SAME_WISH_SECS = 0.5
+_REFRESH_SECS = 0.2
+
+
+def up(
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--filename", "-f", help="Resources to apply at the start; may be repeated."),
+    ] = None,
+    claims: Annotated[
+        list[str] | None,
+        typer.Option("--pvc", help="NAME=FOLDER: what pvc://NAME means here; may be repeated."),
+    ] = None,
+    builtin: Annotated[
+        str, typer.Option(help="KServe's own runtimes to stand beside: 0.20, 0.11 or none.")
+    ] = "0.20",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load files that can run code (pickle, joblib).")
+    ] = False,
+) -> None:
+    """Run KServe resources on this machine, without a cluster, until Ctrl-C.
+
+    What was applied before is started too: `nerite apply`, `get`, `describe`, `logs` and `delete`
+    talk to this daemon. Its state lies in ~/.local/state/nerite, or in NERITE_HOME.
+    """
+    from nerite.kserve.documents import read_documents
+    from nerite.local.api import ApiServer
+    from nerite.local.daemon import Daemon
+    from nerite.local.settings import Settings, claims_of, socket_path
+    from nerite.server.environment import home_folder, inherited
+
+    home = home_folder()
+    settings = Settings(home, builtin, trust, claims_of(claims or []))
+    manifests = read_manifests(files or [])
+    documents = [d for shown, _, text in manifests for d in read_documents(text, shown)]
+    path = socket_path(home)
+    daemon = Daemon(settings, {"PYTHONUNBUFFERED": "1", **inherited()})
+    with _blocked_signals():
+        daemon.start()
+        try:
+            daemon.apply(documents, {shown: path for shown, path, _ in manifests})
+            api = ApiServer(daemon, path)
+            try:
+                _show_until_signal(daemon)
+            finally:
+                api.stop()
+        finally:
+            _stop(daemon)
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Signals wait until `sigtimedwait` takes them, in whichever thread they arrive."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _show_until_signal(daemon: Daemon) -> None:
+    if is_terminal(sys.stdout):
+        _show_live(daemon)
+    else:
+        _show_lines(daemon)
+
+
+def _signalled(seconds: float) -> bool:
+    return signal.sigtimedwait(_SIGNALS, seconds) is not None
+
+
+def _is_over(daemon: Daemon) -> bool:
+    """Whether a signal came in a moment; raises if the daemon broke down meanwhile."""
+    if daemon.failure is not None:
+        raise InternalError(f"the supervisor broke down: {daemon.failure!r}")
+    return _signalled(_REFRESH_SECS)
+
+
+def _rows(daemon: Daemon) -> list[Row]:
+    from nerite.local.overview import overview
+
+    return overview(
+        (value, daemon.details(value["metadata"]["namespace"], value["metadata"]["name"]))
+        for value in daemon.objects("InferenceService")
+    )
+
+
+def _show_lines(daemon: Daemon) -> None:
+    typer.echo(f"nerite up: process {os.getpid()}, state in {daemon.settings.home}")
+    before: dict[tuple[str, str], Row] = {}
+    while True:
+        after: dict[tuple[str, str], Row] = {}
+        service = ""
+        for row in _rows(daemon):
+            service = row.name if row.is_service else service
+            after[service, row.name] = row
+        for key, row in after.items():
+            if before.get(key) != row:
+                typer.echo(_line(key[0], row))
+        for key in before.keys() - after.keys():
+            if key[0] == key[1]:
+                typer.echo(f"{key[0]}  deleted")
+        sys.stdout.flush()
+        before = after
+        if _is_over(daemon):
+            return
+
+
+def _line(service: str, row: Row) -> str:
+    name = service if row.is_service else f"{service} {row.name.strip()}"
+    restarts = f"  restarts {row.restarts}" if row.restarts else ""
+    message = f"  {row.message}" if row.message else ""
+    return f"{name}  Ready={row.ready}{'  ' + row.url if row.url else ''}{restarts}{message}"
+
+
+def _show_live(daemon: Daemon) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        shown: object = None
+        while True:
+            rows = _rows(daemon)
+            if rows != shown:
+                live.update(_table(rows), refresh=True)
+                shown = rows
+            if _is_over(daemon):
+                return
+
+
+def _table(rows: list[Row]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = "Ctrl-C stops everything; meanwhile: nerite apply, get, describe, logs, delete"
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for head in ("NAME", "READY", "URL", "RESTARTS", ""):
+        table.add_column(head, overflow="fold", no_wrap=head in ("NAME", "READY", "URL"))
+    colours = {"True": "green", "False": "red"}
+    for row in rows:
+        name = Text(row.name, "bold" if row.is_service else "")
+        ready = Text(row.ready, colours.get(row.ready, "yellow"))
+        restarts = str(row.restarts) if row.restarts else ""
+        table.add_row(name, ready, Text(row.url), restarts, Text(row.message, "dim"))
+    if not rows:
+        table.add_row("nothing is applied yet", "", "", "", "")
+    return table
+
+
+def _stop(daemon: Daemon) -> None:
+    """Ends everything; a second signal that is meant as one ends it at once."""
+    ending = threading.Thread(target=daemon.stop)
+    ending.start()
+    since = time.monotonic()
+    while ending.is_alive():
+        if _signalled(_REFRESH_SECS) and time.monotonic() - since > _SAME_WISH_SECS:
+            print("stopped at once; the processes are killed", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(1)
+    ending.join()

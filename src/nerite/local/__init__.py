@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KServe's resources, running on this machine without a cluster.
+
+    components    an InferenceService -> the processes it needs (pure; `containers`, `stand_ins`)
+    lifeline      what to do next about one process: probe, restart, kill (pure)
+    rollout       which revision of a component runs, which serves (pure)
+    supervisor    does what those two decide, with real processes (`processes`, `logs`)
+    storage       where a model lies here, and how Nerite gets to see it
+    routes        which host and path lead to which port
+    status        conditions and `modelStatus`, in KServe's words (pure)
+    database      what was applied, in SQLite
+    daemon        all of it together; `api` and `client` are the two ends of its socket
+
+What a resource means is decided in `nerite.kserve`; no command line is read here.
+"""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep what is wanted running: does what `rollout` and `lifeline` decide.
+
+One thread owns a supervisor and calls `step` (the daemon's loop; a test with a made-up clock).
+Everything that happens elsewhere, an exit, an answer, a finished download, comes in through
+`post`. What others may look at is `views`, which is replaced and never changed.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nerite.local.components import Component
+from nerite.local.copies import Copy, CopyView, Revision
+from nerite.local.rollout import next_step
+from nerite.local.tools import Tools
+
+Happening = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """The copies of one component, and which of them answer."""
+
+    wanted: tuple[Component, ...]
+    copies: tuple[CopyView, ...] = ()
+    serving: tuple[CopyView, ...] = ()
+    waiting_for: str = ""
+
+
+@dataclass(slots=True)
+class _Group:
+    wanted: tuple[Component, ...] = ()
+    copies: list[Copy] = field(default_factory=list)
+    serving: tuple[int, ...] = ()
+    address: str = ""
+    """Where it answered last; kept while a process that crashed comes back on the same port."""
+    waiting_for: str = ""
+
+
+class Supervisor:
+    """The running components of all services."""
+
+    def __init__(self, tools: Tools, changed: Callable[[], None] = lambda: None) -> None:
+        self._tools = tools
+        self._changed = changed
+        self._groups: dict[str, _Group] = {}
+        self._inbox: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._numbers = 0
+        self.views: Mapping[str, GroupView] = {}
+
+    def post(self, happening: Happening) -> None:
+        """Something happened; it is dealt with in the next step. From any thread."""
+        self._inbox.put(happening)
+
+    def wait(self, seconds: float | None) -> None:
+        """Returns when something was posted, or after so long."""
+        try:
+            first = self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            return
+        self._inbox.put(first)
+
+    def want(self, components: Iterable[Component]) -> None:
+        """From now on exactly these shall run; of one key the latest first. From any thread."""
+        wanted: dict[str, list[Component]] = {}
+        for component in components:
+            wanted.setdefault(component.key, []).append(component)
+        self.post(lambda _: self._want(wanted))
+
+    def _want(self, wanted: Mapping[str, list[Component]]) -> None:
+        for key in wanted.keys() | self._groups.keys():
+            self._groups.setdefault(key, _Group()).wanted = tuple(wanted.get(key, ()))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no process is left."""
+        return not any(group.copies for group in self._groups.values())
+
+    def step(self, now: float) -> float:
+        """Does everything that is due; the time at which something will be due again."""
+        while True:
+            self._drain(now)
+            moved = [self._advance(key, group, now) for key, group in list(self._groups.items())]
+            if not any(moved) and self._inbox.empty():
+                break
+        self._groups = {k: g for k, g in self._groups.items() if g.wanted or g.copies}
+        self._publish()
+        dues = [copy.due() for group in self._groups.values() for copy in group.copies]
+        return min(dues, default=float("inf"))
+
+    def _drain(self, now: float) -> None:
+        while True:
+            try:
+                happening = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            happening(now)
+
+    def _advance(self, key: str, group: _Group, now: float) -> bool:
+        """Brings one component nearer to what is wanted; whether it has to be called again."""
+        for copy in group.copies:
+            copy.act(now)
+        ended = [copy for copy in group.copies if copy.has_ended]
+        for copy in ended:
+            copy.clean_up()
+            group.copies.remove(copy)
+        by_revision = self._startable(group)
+        alone = any(c.fixed_ports for component in group.wanted for c in component.containers)
+        states = [copy.state() for copy in group.copies]
+        if group.waiting_for:
+            return bool(ended)
+        # What cannot run is wanted all the same: the last good copy stays, as in a cluster.
+        impossible = [c.name for c in group.wanted if c.obstacle]
+        wanted = [*by_revision, *impossible]
+        step = next_step(wanted, states, self._in_use(key), alone)
+        for copy in group.copies:
+            if copy.number in step.stop:
+                copy.stop(now)
+        startable = [revision for revision in step.start if revision in by_revision]
+        for revision in startable:
+            self._numbers += 1
+            copy = Copy(self._numbers, by_revision[revision], self._tools, self.post)
+            group.copies.append(copy)
+        group.serving = tuple(number for _, number in step.serving)
+        for copy in group.copies:
+            if group.serving and copy.number == group.serving[0]:
+                group.address = copy.address
+        return bool(ended or startable or step.stop)
+
+    def _startable(self, group: _Group) -> dict[str, Revision]:
+        """What can be started, by its name."""
+        found: dict[str, Revision] = {}
+        group.waiting_for = ""
+        for component in group.wanted:
+            if component.obstacle:
+                continue
+            hosts: dict[str, str] = {}
+            if component.needs:
+                needed = self._groups.get(f"{component.namespace}/{component.needs}")
+                if needed is None or not needed.address:
+                    group.waiting_for = component.needs
+                    continue
+                hosts = {f"{component.needs}.{component.namespace}": needed.address}
+            revision = Revision(component, hosts)
+            found[revision.name] = revision
+        return found
+
+    def _in_use(self, key: str) -> set[int]:
+        """The copies of a component that running copies of others were told about."""
+        told = {
+            address
+            for other, group in self._groups.items()
+            if other != key and group.wanted
+            for copy in group.copies
+            if not copy.is_stopping
+            for address in copy.hosts.values()
+        }
+        return {copy.number for copy in self._groups[key].copies if copy.address in told}
+
+    def _publish(self) -> None:
+        views = {}
+        for key, group in self._groups.items():
+            copies = {copy.number: copy.view() for copy in group.copies}
+            serving = tuple(copies[number] for number in group.serving if number in copies)
+            views[key] = GroupView(group.wanted, tuple(copies.values()), serving, group.waiting_for)
+        if views != self.views:
+            self.views = views
+            self._changed()

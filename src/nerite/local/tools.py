@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a supervisor acts with: everything that is not a decision, so that a test can replace it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nerite.local.components import Component
+from nerite.local.lifeline import Patience
+from nerite.local.logs import Log
+from nerite.local.ports import Ports
+from nerite.local.processes import Prober, Spawner
+from nerite.local.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a supervisor acts with."""
+
+    spawner: Spawner
+    prober: Prober
+    storage: Storage
+    ports: Ports
+    log: Callable[[Component, str], Log]
+    """The log of one container of a component."""
+    folder: Path
+    """Where models are laid out."""
+    background: Callable[[Callable[[], None]], None]
+    """Runs something slow elsewhere."""
+    patience: Patience = field(default_factory=Patience)

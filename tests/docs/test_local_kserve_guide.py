@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guide to KServe on one machine, followed from top to bottom in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.local.daemons import up
+
+GUIDES = Path(__file__).parents[2] / "docs/guides"
+BLOCKS = re.compile(r"(?:^`([\w.-]+)`[^\n]*\n\n)?^```(\w+)\n(.*?)^```$", re.M | re.S)
+pytestmark = pytest.mark.timeout(240)
+
+
+def follow(block: str, folder: Path, environment: dict[str, str]) -> str:
+    """Runs a block of shell as it stands; what it printed."""
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
+    return ran.stdout
+
+
+def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (GUIDES / "local-kserve.md").read_text()
+    home = tmp_path / "home"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "NERITE_HOME": str(home), "PATH": path}
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCKS.findall(text)
+    assert len(blocks) == 8
+    start = next(i for i, block in enumerate(blocks) if block[2].startswith("nerite up"))
+    for name, kind, block in blocks[:start]:
+        if kind == "python":
+            subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+        elif kind == "yaml":
+            (tmp_path / name).write_text(block)
+        else:
+            assert block == "pip install 'nerite[kserve,sklearn]'\n"
+    with up(home, *blocks[start][2].split()[2:]) as daemon:
+        shown = [follow(block, tmp_path, environment) for _, _, block in blocks[start + 1 :]]
+        verbs, asked, canary, deleted = shown
+        assert "inferenceservice.serving.kserve.io/irises condition met" in verbs
+        assert "InferenceService [irises] is Ready" in verbs
+        assert '"data":[0' in asked.replace(" ", "")
+        assert canary == "inferenceservice.serving.kserve.io/irises configured\n"
+        assert deleted.endswith('inferenceservice.serving.kserve.io "irises" deleted\n')
+        assert daemon.stop() == 0

@@ -1,0 +1,44 @@
+"""Real models, and a daemon that serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from sklearn.linear_model import LogisticRegression
+from tests.local.daemons import Up, up
+from tests.local.manifests import FLOWERS, KINDS
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scikit-learn models that differ, and an ONNX model that doubles."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, kinds in (("irises", KINDS), ("opposites", 2 - KINDS)):
+        (folder / name).mkdir()
+        model = LogisticRegression(max_iter=500).fit(FLOWERS, kinds)
+        joblib.dump(model, folder / name / "model.joblib")
+    (folder / "double").mkdir()
+    shape = ["n", 2]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "double",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(
+        helper.make_model(graph, opset_imports=opsets, ir_version=9),
+        str(folder / "double/model.onnx"),
+    )
+    return folder
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Up]:
+    with up(tmp_path / "home", "--trust") as running:
+        yield running

@@ -1,0 +1,43 @@
+"""What the tests apply, and how they ask what then runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import yaml
+from sklearn.datasets import load_iris
+
+FLOWERS, KINDS = load_iris(return_X_y=True)
+
+
+def isvc(name: str, format_name: str, uri: object, **more: Any) -> dict[str, Any]:
+    model = {"modelFormat": {"name": format_name}, "protocolVersion": "v2", "storageUri": str(uri)}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {"model": model, **more.pop("predictor", {})}, **more},
+    }
+
+
+def write(path: Path, *values: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump_all(values))
+    return path
+
+
+def infer(url: str, model: str, name: str, rows: Any) -> list[Any]:
+    rows = np.asarray(rows)
+    tensor = {"name": name, "shape": list(rows.shape), "datatype": "FP32", "data": rows.tolist()}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    request = Request(f"{url}/v2/models/{model}/infer", body)
+    with urlopen(request, timeout=30) as answer:
+        found: list[Any] = json.load(answer)["outputs"][0]["data"]
+        return found
+
+
+def url_of(value: dict[str, Any]) -> str:
+    return str(value["status"]["url"])

@@ -1,0 +1,87 @@
+"""Which copies run while a component changes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nerite.local.rollout import CopyState, Step, next_step
+
+OLD = CopyState(1, "a", ready=True)
+NEW = CopyState(2, "b")
+NEW_READY = CopyState(2, "b", ready=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "copies", "step"),
+    [
+        (["a"], [], Step(start=("a",))),
+        (["a"], [OLD], Step(serving=(("a", 1),))),
+        (["b"], [OLD], Step(start=("b",), serving=((None, 1),))),
+        (["b"], [OLD, NEW], Step(serving=((None, 1),))),
+        (["b"], [OLD, NEW_READY], Step(stop=(1,), serving=(("b", 2),))),
+        # The change is taken back, or replaced, before it was ready.
+        (["a"], [OLD, NEW], Step(stop=(2,), serving=(("a", 1),))),
+        (["c"], [OLD, NEW], Step(start=("c",), stop=(2,), serving=((None, 1),))),
+        ([], [OLD, NEW], Step(stop=(1, 2))),
+        # A copy that is ending does not count, even if its revision is wanted again.
+        (["a"], [CopyState(1, "a", True, stopping=True)], Step(start=("a",))),
+        # Canary: both are wanted, and until the new one is ready the old one has it all.
+        (["b", "a"], [OLD], Step(start=("b",), serving=(("a", 1),))),
+        (["b", "a"], [OLD, NEW], Step(serving=(("a", 1),))),
+        (["b", "a"], [OLD, NEW_READY], Step(serving=(("b", 2), ("a", 1)))),
+    ],
+)
+def test_the_next_step(wanted: list[str], copies: list[CopyState], step: Step) -> None:
+    assert next_step(wanted, copies) == step
+
+
+def test_one_that_others_talk_to_stays() -> None:
+    assert next_step(["b"], [OLD, NEW_READY], in_use={1}) == Step(serving=(("b", 2),))
+
+
+def test_on_a_fixed_port_the_old_one_ends_first() -> None:
+    assert next_step(["b"], [OLD], alone=True) == Step(stop=(1,))
+    ending = CopyState(1, "a", True, stopping=True)
+    assert next_step(["b"], [ending], alone=True) == Step()
+    assert next_step(["b"], [], alone=True) == Step(start=("b",))
+
+
+@given(
+    st.lists(st.sampled_from("abc"), max_size=6).map(lambda spec: [*spec, "d"]),
+    st.lists(st.booleans(), min_size=40, max_size=40),
+    st.booleans(),
+)
+def test_from_any_history_one_ready_copy_of_what_is_wanted_is_left(
+    history: list[str], luck: list[bool], alone: bool
+) -> None:
+    """Each round does the step, lets copies become ready or end, or not; an answer is never lost.
+
+    Once something has been ready, something ready serves until the end (unless ports are fixed).
+    """
+    copies: dict[int, CopyState] = {}
+    number, answered = 0, False
+    for turn in range(60):
+        wanted = history[min(turn // 4, len(history) - 1)]
+        step = next_step([wanted], list(copies.values()), alone=alone)
+        if not alone:
+            answered = answered or bool(step.serving)
+            assert bool(step.serving) == answered
+        for _, serving in step.serving:
+            assert copies[serving].ready
+            assert not copies[serving].stopping
+            assert serving not in step.stop
+        for stopped in step.stop:
+            copy = copies[stopped]
+            copies[stopped] = CopyState(copy.number, copy.revision, copy.ready, stopping=True)
+        for revision in step.start:
+            number += 1
+            copies[number] = CopyState(number, revision)
+        for key, copy in list(copies.items()):
+            if luck[(turn * 7 + key) % len(luck)] or turn > 40:
+                if copy.stopping:
+                    del copies[key]
+                elif not copy.ready:
+                    copies[key] = CopyState(copy.number, copy.revision, ready=True)
+    assert [(copy.revision, copy.ready) for copy in copies.values()] == [("d", True)]
