@@ -27,10 +27,6 @@ STILL_REFUSED = {
     "--repository-poll-secs",
     "--load-model",
     "--model-namespacing",
-    "--http-header-forward-pattern",
-    "--grpc-header-forward-pattern",
-    "--http-restricted-api",
-    "--grpc-restricted-protocol",
     "--grpc-use-ssl",
     "--grpc-use-ssl-mutual",
     "--grpc-server-cert",
@@ -59,7 +55,6 @@ STILL_REFUSED = {
     "--host-policy",
     "--reuse-http-port",
     "--reuse-grpc-port",
-    "--allow-client-shm",
     "--response-cache-byte-size",
 }
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
@@ -71,6 +66,8 @@ OTHER_DEFAULTS = {
 SAMPLES = {
     "--metrics-config": "summary_latencies=true",
     "--trace-config": "rate=7",
+    "--http-restricted-api": "health:key=value",
+    "--grpc-restricted-protocol": "health:key=value",
     "--trace-level": "OFF",
     "--backend-config": "onnxruntime,default-max-batch-size=4",
     "--log-format": "ISO8601",
@@ -85,7 +82,7 @@ def sample(flag: Flag) -> str:
         return SAMPLES[flag.name]
     if flag.kind == "bool":
         return "false" if flag.default == "true" else "true"
-    if flag.kind in ("int", "level"):
+    if flag.kind in ("int", "float", "level"):
         return str((flag.minimum or 0) + 5)
     return flag.choices[-1] if flag.choices else "word"
 

@@ -120,5 +120,8 @@ def test_a_server_that_stops_ends_idle_streams_with_a_sentence(server: Server) -
     stream.ask("one", number(1))
     stream.next()
     assert server.stop(10)
-    with pytest.raises(InferenceServerException, match="GRPC server is shutting down and has stop"):
+    with pytest.raises(
+        InferenceServerException,
+        match=r"GRPC server is shutting down and has stopped accepting new requests\.",
+    ):
         stream.next()

@@ -10,16 +10,9 @@ from tests.texts.quoted import Text, is_expected, texts
 FEATURES = {
     "cloud storage",
     "compression",
-    "decoupled models",
     "ensembles",
-    "generate extension",
-    "header forwarding",
-    "ModelStreamInfer",
     "namespaces",
     "repository control",
-    "restricted endpoints",
-    "restricted protocols",
-    "shared memory",
 }
 
 
