@@ -67,12 +67,11 @@ impl Forwarding {
     /// Whether a header of this name is forwarded.
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
-        let is = |other: &&str| other.eq_ignore_ascii_case(name);
-        let name_begins = name.as_bytes().get(..RESTRICTED.len());
-        self.pattern.is_match(name.as_bytes())
-            && !name_begins.is_some_and(|begin| begin.eq_ignore_ascii_case(RESTRICTED))
-            && !SECRET.iter().any(|secret| is(secret))
-            && !self.secret.iter().any(|secret| is(&secret.as_str()))
+        let is = |secret: &str| secret.eq_ignore_ascii_case(name);
+        let begins = name.as_bytes().get(..RESTRICTED.len());
+        let opens = begins.is_some_and(|begin| begin.eq_ignore_ascii_case(RESTRICTED))
+            || self.secret.iter().any(|secret| is(secret));
+        !opens && !SECRET.into_iter().any(is) && self.pattern.is_match(name.as_bytes())
     }
 
     /// Makes a parameter of a header that is forwarded. The last of equal names counts, and a header
