@@ -36,6 +36,7 @@ pub struct Answer {
 
 /// What became of an answer.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // It is looked at where it was made, and moves no further.
 pub enum Sending {
     /// It is on its way, or its client is gone, which is the same to a model.
     Sent,
