@@ -340,7 +340,11 @@ fn a_key_for_some_models_reaches_no_other_by_any_call() {
         assert_eq!(admitted(named(&[b"a", b"b"])), open, "{rpc:?}");
     }
     for route in routes() {
-        let sent = head(route.method(), &path_of(route), &[("authorization", &shown)]);
+        let sent = head(
+            route.method(),
+            &path_of(route),
+            &[("authorization", &shown)],
+        );
         let told = guard.admit(&sent, port_of(route), Peer::Elsewhere);
         let closed =
             route.need(false) != Need::Nothing && matches!(route.subject(), Subject::Model(_));
