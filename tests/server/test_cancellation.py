@@ -120,8 +120,7 @@ def test_a_server_that_stops_ends_idle_streams_with_a_sentence(server: Server) -
     stream.ask("one", number(1))
     stream.next()
     assert server.stop(10)
-    with pytest.raises(
-        InferenceServerException,
-        match=r"GRPC server is shutting down and has stopped accepting new requests\.",
-    ):
+    with pytest.raises(InferenceServerException) as told:
         stream.next()
+    sentence = "GRPC server is shutting down and has stopped accepting new requests."
+    assert sentence in str(told.value)
