@@ -66,6 +66,8 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "generate/gs_missing": (400, "but missing required input(s) ['text_input']"),
     "hm_get28_onx2": (200, '"inputs":[{"name":"A"'),
     "ib_bytes_trunc": (400, "incomplete string data for inference input 'INPUT0'"),
+    "ib_json_out_fp16": (200, '"data":[1.5,0.0,-2.0]'),
+    "ij_type_fp16": (200, '"data":[1.5,0.0,-1.0]'),
     "ib_hl_float": (400, "Unable to parse Inference-Header-Content-Length, got: 12.5"),
     "ib_hl_text": (400, "Unable to parse Inference-Header-Content-Length, got: x"),
     "ie_extra_input": (400, "Got input(s) ['INPUT0','ZZ'], but missing required input(s) []"),

@@ -73,6 +73,12 @@ const BETTER: [(&str, &str); 8] = [
     ),
 ];
 
+/// Cases that Triton refuses, and the data that is answered here: it has no JSON for half precision.
+const ANSWERED: [(&str, &str); 2] = [
+    ("ij_type_fp16", "\"data\":[1.5,0.0,-1.0]"),
+    ("ib_json_out_fp16", "\"data\":[1.5,0.0,-2.0]"),
+];
+
 /// Cases that the model table, a scheduler or the model itself answers.
 const ELSEWHERE: [&str; 19] = [
     "ij_version_missing",
@@ -372,7 +378,13 @@ fn recorded_exchanges_come_out_to_the_byte() {
                 let name = request["path"].as_str().unwrap().split('/').nth(3).unwrap();
                 let recorded = wanted(case, Answer::recorded(&step["expect"]));
                 let answer = replay(&models[name], request, &recorded, id);
-                if answer == recorded {
+                let body = String::from_utf8_lossy(&answer.body);
+                let better = ANSWERED.iter().find(|(known, _)| *known == id);
+                let as_wanted = match better {
+                    Some((_, data)) => answer.status == 200 && body.contains(data),
+                    None => answer == recorded,
+                };
+                if as_wanted {
                     agreeing += 1;
                 } else {
                     let show = |answer: &Answer| {
@@ -393,7 +405,7 @@ fn recorded_exchanges_come_out_to_the_byte() {
         differing.len(),
         differing.join("\n")
     );
-    // Of the exchanges that agree, eight do so with [`BETTER`].
+    // Of the exchanges that agree, eight do so with [`BETTER`] and two with [`ANSWERED`].
     assert_eq!((agreeing, elsewhere), (143, 19));
 }
 

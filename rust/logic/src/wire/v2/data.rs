@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A `data` array, flat or nested in any way, straight into a tensor's bytes.
 
+use half::{bf16, f16};
+
 use crate::DataType;
 use crate::wire::json::{
     MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, double_at,
@@ -44,7 +46,7 @@ pub struct Elements {
 
 /// Reads the array that is next as elements of `datatype`, of which `expected` are likely to come.
 ///
-/// FP16 and BF16, which the protocol does not know as JSON, must not get here.
+/// FP16 and BF16, which Triton does not take as JSON, are numbers like any other: the nearest one counts.
 pub fn read_array(
     reader: &mut Reader<'_>,
     datatype: DataType,
@@ -53,7 +55,15 @@ pub fn read_array(
     // An element takes two bytes of JSON, so that what is reserved is bounded by what was sent.
     let expected = expected.min(reader.remaining() / 2 + 1);
     match datatype {
-        DataType::Fp32 | DataType::Fp16 | DataType::Bf16 => fill(reader, expected, fp32),
+        DataType::Fp32 => fill(reader, expected, fp32),
+        DataType::Fp16 => fill(reader, expected, |bytes, at| {
+            let (value, end) = double(bytes, at)?;
+            Ok((f16::from_f64(value).to_le_bytes(), end))
+        }),
+        DataType::Bf16 => fill(reader, expected, |bytes, at| {
+            let (value, end) = double(bytes, at)?;
+            Ok((bf16::from_f64(value).to_le_bytes(), end))
+        }),
         DataType::Fp64 => fill(reader, expected, fp64),
         DataType::Int8 => fill(reader, expected, signed(i8::to_le_bytes)),
         DataType::Int16 => fill(reader, expected, signed(i16::to_le_bytes)),

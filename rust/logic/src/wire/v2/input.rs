@@ -146,14 +146,6 @@ impl Parser<'_> {
         datatype: DataType,
         expected: i64,
     ) -> Result<Elements, Failure> {
-        if matches!(datatype, DataType::Fp16 | DataType::Bf16) {
-            return Err(Error::invalid(format!(
-                "receiving {} data via JSON is not supported. Please use the binary data format for \
-                 input {name}",
-                datatype.name()
-            ))
-            .into());
-        }
         let expected = usize::try_from(expected).unwrap_or(0);
         read_array(&mut self.json, datatype, expected).map_err(|fault| match fault {
             Fault::Syntax(syntax) => Failure::Syntax(syntax),

@@ -2,6 +2,7 @@
 //! An answer: one buffer of JSON, and the outputs that go as bytes behind it.
 
 use bytes::Bytes;
+use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use crate::DataType;
@@ -202,10 +203,12 @@ pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
         }),
         DataType::Fp64 => numbers(out, tensor, |out, n| double(out, f64::from_le_bytes(n))),
         DataType::Bytes => strings(out, tensor),
-        DataType::Fp16 | DataType::Bf16 => Err(Error::invalid(format!(
-            "sending {} data via JSON is not supported. Please use the binary data format for output",
-            tensor.datatype.name()
-        ))),
+        DataType::Fp16 => numbers(out, tensor, |out, n| {
+            double(out, f16::from_le_bytes(n).to_f64())
+        }),
+        DataType::Bf16 => numbers(out, tensor, |out, n| {
+            double(out, bf16::from_le_bytes(n).to_f64())
+        }),
     }
 }
 
