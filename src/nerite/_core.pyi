@@ -151,6 +151,13 @@ class Version:
     def close(self) -> None:
         """Refuses new requests; every `run` returns once what was queued is answered."""
 
+    def retire(self, timeout_secs: float) -> bool:
+        """Waits, without the GIL, until no request needs the version any more, then closes it.
+
+        To be called once another `publish` has taken its place: requests that found it before are
+        still answered. False if the time ran out first; it is closed then too.
+        """
+
     def set_load_seconds(self, seconds: float) -> None:
         """Says how long loading took, for `nv_model_load_duration_secs`."""
 

@@ -25,7 +25,7 @@ use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{infer, settings};
+use crate::{infer, repository, settings};
 
 type Reply = Response<ReplyBody>;
 
@@ -236,6 +236,11 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
         Rpc::RepositoryIndex => {
             drop(table);
             return repository_index(message, shared).await;
+        }
+        Rpc::RepositoryModelLoad | Rpc::RepositoryModelUnload => {
+            drop(table);
+            let load = rpc == Rpc::RepositoryModelLoad;
+            return repository::over_grpc(load, decode(message)?, shared).await;
         }
         Rpc::LogSettings => {
             drop(table);

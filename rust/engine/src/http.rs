@@ -23,7 +23,7 @@ use crate::routes::{Route, Target};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{infer, metrics, settings};
+use crate::{infer, metrics, repository, settings};
 
 type Reply = Response<ReplyBody>;
 
@@ -151,6 +151,11 @@ async fn dispatch(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Re
             let payload = read_body(body, None, shared).await?;
             let answer = shared.control.ask("repository_index", payload).await?;
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
+        }
+        Route::RepositoryModel(load, model, repository) => {
+            let body = read_body(body, None, shared).await?;
+            repository::over_http(load, model, repository, body, shared).await?;
+            Ok(with_type(StatusCode::OK, JSON, ReplyBody::default()))
         }
     }
 }

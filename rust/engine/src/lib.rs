@@ -33,6 +33,7 @@ mod body;
 pub mod connection;
 mod infer;
 pub mod metadata;
+pub mod repository;
 pub mod routes;
 mod settings;
 

@@ -39,6 +39,8 @@ pub enum Route<'a> {
     ModelStatistics(Option<Target<'a>>),
     ModelInfer(Target<'a>),
     RepositoryIndex,
+    /// A load (`true`) or an unload of a model, and the repository if the path names one.
+    RepositoryModel(bool, &'a str, Option<&'a str>),
     LogSettings,
     TraceSettings(Option<Target<'a>>),
 }
@@ -79,8 +81,26 @@ impl<'a> Route<'a> {
                 ("repository", index) if index.strip_suffix("/index").is_some_and(is_name) => {
                     Some(Self::RepositoryIndex)
                 }
+                ("repository", model) => Self::of_repository(model),
                 _ => None,
             },
+        }
+    }
+
+    fn of_repository(path: &'a str) -> Option<Self> {
+        let (repository, rest) = match path.strip_prefix("models/") {
+            Some(rest) => (None, rest),
+            None => {
+                let (repository, rest) = path.split_once("/models/")?;
+                (Some(repository).filter(|name| is_name(name)), rest)
+            }
+        };
+        let (model, verb) = rest.split_once('/')?;
+        match verb {
+            "load" | "unload" if is_name(model) => {
+                Some(Self::RepositoryModel(verb == "load", model, repository))
+            }
+            _ => None,
         }
     }
 
@@ -122,7 +142,7 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::ModelInfer(_) | Self::RepositoryIndex => "POST",
+            Self::ModelInfer(_) | Self::RepositoryIndex | Self::RepositoryModel(..) => "POST",
             _ => "GET",
         }
     }
@@ -136,7 +156,7 @@ impl<'a> Route<'a> {
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
             Self::ModelInfer(_) => Category::Inference,
-            Self::RepositoryIndex => Category::ModelRepository,
+            Self::RepositoryIndex | Self::RepositoryModel(..) => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
         }
@@ -164,6 +184,8 @@ pub enum Rpc {
     ModelStatistics,
     ModelInfer,
     RepositoryIndex,
+    RepositoryModelLoad,
+    RepositoryModelUnload,
     HealthCheck,
     LogSettings,
     TraceSetting,
@@ -184,6 +206,8 @@ impl Rpc {
                 "ModelConfig" => Some(Self::ModelConfig),
                 "ModelStatistics" => Some(Self::ModelStatistics),
                 "RepositoryIndex" => Some(Self::RepositoryIndex),
+                "RepositoryModelLoad" => Some(Self::RepositoryModelLoad),
+                "RepositoryModelUnload" => Some(Self::RepositoryModelUnload),
                 "LogSettings" => Some(Self::LogSettings),
                 "TraceSetting" => Some(Self::TraceSetting),
                 _ => None,
@@ -203,7 +227,9 @@ impl Rpc {
             Self::ModelConfig => Category::ModelConfig,
             Self::ModelStatistics => Category::Statistics,
             Self::ModelInfer => Category::Inference,
-            Self::RepositoryIndex => Category::ModelRepository,
+            Self::RepositoryIndex | Self::RepositoryModelLoad | Self::RepositoryModelUnload => {
+                Category::ModelRepository
+            }
             Self::TraceSetting => Category::Trace,
             Self::LogSettings => Category::Logging,
         }
@@ -275,6 +301,18 @@ mod tests {
             ("/v2/models/m/trace/setting/more", None),
             ("/v2/repository/r/index", Some(Route::RepositoryIndex)),
             ("/v2/repository//index", None),
+            (
+                "/v2/repository/models/m/load",
+                Some(Route::RepositoryModel(true, "m", None)),
+            ),
+            (
+                "/v2/repository/r/models/m/unload",
+                Some(Route::RepositoryModel(false, "m", Some("r"))),
+            ),
+            ("/v2/repository/models//load", None),
+            ("/v2/repository/models/m/load/", None),
+            ("/v2/repository/models/m/n/load", None),
+            ("/v2/repository/models/m/keep", None),
             ("/v1/models/m", None),
             ("", None),
         ];

@@ -64,6 +64,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
             "no models: name a model repository, a model folder or a model file, "
             "or give --model-repository"
         )
+    values["load_models"] = tuple(values.pop("load_models", ()))
     values["backend_config"] = backend_settings(values.pop("backend_config", ()))
     values |= metrics_settings(values.pop("metrics_config", ()))
     words = [*older_words(values), *values.pop("trace_config", ())]

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load and unload models, several at a time, and keep the states true.
 
-A model that fails takes nobody with it: its error becomes its reason. Events go to one observer,
-for the log and the start-up screen. How one model is loaded is in `loading`.
+A model that fails takes nobody with it: its error becomes its reason. One that serves goes on until
+its successor does: a load builds beside it, the table is swapped in one step, and the old one
+leaves when its last request has. Events go to one observer, for the log and the start-up screen.
+How one model is loaded is in `loading`; in which order things happen, `control` decides.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from nerite.config import LoadedConfig
-from nerite.errors import ConfigError, NeriteError
+from nerite.errors import ConfigError, NeriteError, Unavailable
+from nerite.models.leaving import Leaving
 from nerite.models.loading import Adds, LiveModel, Loading
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
-from nerite.models.states import State, StateTable, reason_of
+from nerite.models.states import UNLOADED, State, StateTable, reason_of
 
 if TYPE_CHECKING:
     from nerite._core import Version
@@ -36,6 +38,11 @@ class Publishes(Adds, Protocol):
     def forget(self, name: str) -> None: ...
 
 
+#: How long a load waits for what served before to leave. It need not wait; but then models that are
+#: reloaded again and again cannot pile up, and whoever looks at the index sees the usual end of it.
+PATIENCE_SECS: Final = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class ModelEvent:
     """Something that happened to a model."""
@@ -47,6 +54,17 @@ class ModelEvent:
     seconds: float = 0.0
     """How long loading took."""
     config: ModelConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a load failed."""
+
+    reason: str
+    """As the index tells it."""
+    cause: BaseException
+    versions: tuple[int, ...] = ()
+    """The versions that were to be loaded; empty if the configuration could not be used."""
 
 
 Observer = Callable[[ModelEvent], None]
@@ -68,47 +86,48 @@ class Lifecycle:
         self._observer = observer
         self._lock = threading.Lock()
         self._live: dict[str, LiveModel] = {}
+        self._leaving: set[Leaving] = set()
         self._closing = False
-        self._waiting: queue.SimpleQueue[Found] = queue.SimpleQueue()
 
-    def load_all(self, found: Iterable[Found]) -> None:
-        """Starts loading these models; `StateTable.wait_settled` waits for the end of it."""
-        models = list(found)
-        self._states.expect(model.name for model in models)
-        for model in models:
-            self._waiting.put(model)
-        # Daemon threads, and not an executor, whose threads Python joins at exit: a model whose
-        # load hangs must not keep a server alive that was told to end.
-        for index in range(min(self._options.threads, len(models))):
-            threading.Thread(target=self._loader, name=f"nerite-load-{index}", daemon=True).start()
+    def load(self, found: Found) -> Failure | None:
+        """Loads a model and puts it in the place of what served under its name, if anything did.
 
-    def load(self, found: Found) -> bool:
-        """Loads a model and publishes it; whether it is ready. Never raises."""
+        What is loaded already and has not changed is left as it is. Never raises; not to be called
+        twice at a time for one model.
+        """
+        if self._is_loaded(found):
+            found.release()
+            return None
         started = time.monotonic()
-        try:
-            for attempt in range(self._options.retries + 1):
-                if self._attempt(found, started, last=attempt == self._options.retries):
-                    return True
-            return False
-        finally:
-            self._states.settle(found.name)
+        failure: Failure | None = None
+        for _ in range(self._options.retries + 1):
+            failure = self._attempt(found, started)
+            if failure is None:
+                return None
+        found.release()
+        assert failure is not None
+        self._failed(found, failure, time.monotonic() - started)
+        return failure
 
     def unload(self, name: str, timeout: float | None = None) -> bool:
         """Ends a model once what it accepted is answered; whether it ended in time."""
+        leaving = self.begin_unload(name)
+        return leaving is None or leaving.wait(timeout)
+
+    def begin_unload(self, name: str, reason: str = UNLOADED) -> Leaving | None:
+        """Takes a model out of the table; it ends in the background. None if it does not serve."""
         with self._lock:
             live = self._live.pop(name, None)
-        if live is None:
-            return True
-        numbers = [version.number for version in live.versions]
-        self._tell(ModelEvent(name, State.UNLOADING, tuple(numbers)))
-        self._engine.publish(name, [], numbers)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for version in live.versions:
-            version.core.close()
-        ended = all([version.stop(_left(deadline)) for version in live.versions])  # noqa: C419
-        reason = "unloaded" if ended else "unloading did not end in time"
-        self._tell(ModelEvent(name, State.UNAVAILABLE, tuple(numbers), reason))
-        return ended
+            if live is None:
+                return None
+            self._engine.publish(name, [], self._states.versions(name))
+        self._tell(ModelEvent(name, State.UNLOADING, live.numbers))
+        return self._leave(live, reason)
+
+    def forget(self, name: str) -> None:
+        """Takes a model that does not serve out of the index too."""
+        self._engine.forget(name)
+        self._states.forget(name)
 
     def names(self) -> list[str]:
         """The models that serve."""
@@ -125,66 +144,118 @@ class Lifecycle:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._closing = True
-        # A list: one that did not end in time must not keep the others from being told to.
-        return all([self.unload(name, _left(deadline)) for name in self.names()])  # noqa: C419
+        for name in self.names():
+            self.begin_unload(name)
+        with self._lock:
+            leaving = list(self._leaving)
+        # A list: one that did not end in time must not keep the others from being waited for.
+        return all([each.wait(_left(deadline)) for each in leaving])  # noqa: C419
 
-    def _loader(self) -> None:
-        """Loads what waits until nothing does."""
-        while not self._closing:
-            try:
-                found = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            self.load(found)
+    def _is_loaded(self, found: Found) -> bool:
+        live = self.model(found.name)
+        if live is None or not found.mark or found.problem:
+            return False
+        before = live.found
+        same = (before.mark, before.override_json) == (found.mark, found.override_json)
+        if same:
+            # A reload that failed meanwhile is mended: what serves is what is there.
+            self._states.set(found.name, live.numbers, State.READY)
+        return same
 
-    def _attempt(self, found: Found, started: float, *, last: bool) -> bool:
+    def _attempt(self, found: Found, started: float) -> Failure | None:
         loading = Loading(found, self._options)
         try:
             if found.problem:
                 raise _Refused(found.problem)
             loaded = loading.read()
-            self._tell(ModelEvent(found.name, State.LOADING, loaded.versions))
+            self._begin(found.name, loaded.versions)
             live = loading.serve(self._engine, loaded)
         except BaseException as why:
             loading.close()
-            if last:
-                self._failed(found, loading.versions, why, time.monotonic() - started)
-            return False
+            reason = str(why) if isinstance(why, _Refused) else _reason(why)
+            return Failure(reason, why, loading.versions)
         return self._publish(live, loaded, time.monotonic() - started)
 
-    def _publish(self, live: LiveModel, loaded: LoadedConfig, seconds: float) -> bool:
-        with self._lock:
-            closing = self._closing
-            if not closing:
-                self._live[live.name] = live
-        if closing:
-            for version in live.versions:
-                version.stop()
-            return False
+    def _begin(self, name: str, versions: tuple[int, ...]) -> None:
+        """Says that versions are being loaded; those that serve go on and are not spoken of."""
+        live = self.model(name)
+        fresh = tuple(v for v in versions if live is None or v not in live.numbers)
+        if fresh:
+            self._tell(ModelEvent(name, State.LOADING, fresh))
+
+    def _publish(self, live: LiveModel, loaded: LoadedConfig, seconds: float) -> Failure | None:
         for version in live.versions:
             version.core.set_load_seconds(seconds)
-        self._engine.publish(live.name, [version.core for version in live.versions], [])
+        with self._lock:
+            closing = self._closing
+            before = self._live.get(live.name)
+            if not closing:
+                self._live[live.name] = live
+                ready = [version.core for version in live.versions]
+                known = self._states.versions(live.name)
+                self._engine.publish(
+                    live.name, ready, [number for number in known if number not in live.numbers]
+                )
+        if closing:
+            live.stop()
+            why = Unavailable(f"model '{live.name}' is not loaded: the server is stopping")
+            return Failure(reason_of(why), why, live.numbers)
         for warning in loaded.warnings:
             _log.warning("%s", warning)
         _warn_of_ignored(live.config)
-        event = ModelEvent(
-            live.name, State.READY, loaded.versions, seconds=seconds, config=live.config
-        )
-        self._tell(event)
-        return True
+        name, config = live.name, live.config
+        self._tell(ModelEvent(name, State.READY, loaded.versions, seconds=seconds, config=config))
+        if before is not None:
+            self._succeed(before, live)
+        return None
 
-    def _failed(
-        self, found: Found, versions: tuple[int, ...], why: BaseException, seconds: float
-    ) -> None:
+    def _succeed(self, before: LiveModel, live: LiveModel) -> None:
+        """Lets what served before leave, and goes on once it has, or when that takes longer."""
+        dropped = tuple(number for number in before.numbers if number not in live.numbers)
+        if dropped:
+            self._tell(ModelEvent(before.name, State.UNLOADING, dropped))
+        self._leave(before, UNLOADED).wait(PATIENCE_SECS)
+
+    def _leave(self, live: LiveModel, reason: str) -> Leaving:
+        """Ends a model that is in the table no more, on a thread of its own."""
+        leaving = Leaving(live, lambda: self._left_behind(leaving, live, reason))
+        with self._lock:
+            self._leaving.add(leaving)
+        leaving.start()
+        return leaving
+
+    def _left_behind(self, leaving: Leaving, live: LiveModel, reason: str) -> bool:
+        """Tells that a model has ended; whether now is a time to give memory back."""
+        with self._lock:
+            self._leaving.discard(leaving)
+            successor = self._live.get(live.name)
+            is_last = not self._leaving and not self._closing
+        serving = () if successor is None else successor.numbers
+        known = self._states.versions(live.name)
+        gone = tuple(n for n in live.numbers if n not in serving and n in known)
+        if gone:
+            self._tell(ModelEvent(live.name, State.UNAVAILABLE, gone, reason))
+        return is_last
+
+    def _failed(self, found: Found, failure: Failure, seconds: float) -> None:
+        why, versions = failure.cause, failure.versions
         if isinstance(why, ConfigError):
             for problem in why.problems:
                 _log.error("model '%s': %s", found.name, problem)
         elif not isinstance(why, NeriteError | _Refused):
             _log.error("loading model '%s' failed", found.name, exc_info=why)
-        if versions or _lacks_versions(why):
-            self._engine.publish(found.name, [], versions)
-        reason = str(why) if isinstance(why, _Refused) else _reason(why)
-        self._tell(ModelEvent(found.name, State.UNAVAILABLE, versions, reason, seconds))
+        name, reason = found.name, failure.reason
+        live = self.model(name)
+        if live is not None:
+            # It goes on serving, and says beside READY why it is not what lies in the repository.
+            self._states.set(name, live.numbers, State.READY, f"reload failed: {reason}")
+            versions = tuple(number for number in versions if number not in live.numbers)
+            if not versions:
+                _log.error("failed to reload '%s', which goes on as it was: %s", name, reason)
+                return
+        elif versions or _lacks_versions(why):
+            self._engine.publish(name, [], versions)
+        self._tell(ModelEvent(name, State.UNAVAILABLE, versions, reason, seconds))
 
     def _tell(self, event: ModelEvent) -> None:
         self._states.set(event.name, event.versions or (None,), event.state, event.reason)

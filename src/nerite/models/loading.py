@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from nerite.backends import registry
 from nerite.backends.contract import AutoCompletes, Backend, Device, Model, Shared
@@ -22,7 +22,7 @@ from nerite.config import (
     choose_versions,
     find_versions,
 )
-from nerite.config.read import examine
+from nerite.config.read import examine, read_written
 from nerite.errors import ConfigError, InvalidArgument, Unsupported
 from nerite.models.instance import Instance
 from nerite.models.options import LoadOptions
@@ -31,6 +31,10 @@ from nerite.stores.local import resolve_inside
 
 if TYPE_CHECKING:
     from nerite._core import Version
+
+
+#: As long as it takes.
+FOREVER: Final = 1e9
 
 
 class Adds(Protocol):
@@ -51,8 +55,11 @@ class LiveVersion:
     instances: list[Instance] = field(default_factory=list)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Finishes what was accepted, ends the instances; whether all ended in time."""
-        self.core.close()
+        """Finishes what was accepted, ends the instances; whether all ended in time.
+
+        Requests that found the version before another took its place in the table are accepted too.
+        """
+        self.core.retire(FOREVER if timeout is None else timeout)
         ended = [instance.join(timeout) for instance in self.instances]
         if all(ended):
             self.shared.clear()
@@ -66,7 +73,21 @@ class LiveModel:
     name: str
     config: ModelConfig
     versions: list[LiveVersion]
+    found: Found
     warnings: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Its versions, ascending."""
+        return tuple(version.number for version in self.versions)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Ends every version and lets go of their files; whether all ended in time."""
+        # A list: one that did not end in time must not keep the others from being told to.
+        ended = all([version.stop(timeout) for version in self.versions])  # noqa: C419
+        if ended:
+            self.found.release()
+        return ended
 
 
 class Loading:
@@ -107,7 +128,7 @@ class Loading:
         """Starts the instances of every version."""
         config = loaded.config
         kind = self._backend(config, self._version_folder(loaded.versions[-1]))
-        live = LiveModel(config.name, config, [], loaded.warnings)
+        live = LiveModel(config.name, config, [], self._found, loaded.warnings)
         labels = _labels(config, self._found.folder)
         try:
             for number in loaded.versions:
@@ -157,13 +178,14 @@ class Loading:
         return cast(AutoCompletes, kind).complete(model)
 
     def _backend(self, config: ModelConfig, folder: Path) -> type[Backend]:
+        _refuse_sent_code(self._found, config, self._options)
         _refuse_what_comes_later(config)
         model = self._model(config, 0, folder, "")
         registry.check_runtime(model, config.backend)
         return registry.find(config.backend)
 
     def _model(self, config: ModelConfig, version: int, folder: Path, instance: str) -> Model:
-        linked = self._found.override_json is not None
+        linked = self._found.linked
         return Model(
             config=config,
             version=version,
@@ -177,6 +199,13 @@ class Loading:
 
     def _version_folder(self, number: int) -> Path:
         return (self._found.folder / str(number)).resolve()
+
+
+def written(found: Found, options: LoadOptions) -> ModelConfig:
+    """A configuration as it stands, neither completed nor checked."""
+    return read_written(
+        found.folder, config_name=options.config_name, override_json=found.override_json
+    )
 
 
 def _placements(config: ModelConfig, cores: int) -> Iterator[tuple[str, Device]]:
@@ -207,6 +236,15 @@ def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
                     f"'{config.name}' cannot be read: {why}"
                 ) from why
     return labels
+
+
+def _refuse_sent_code(found: Found, config: ModelConfig, options: LoadOptions) -> None:
+    """Refuses Python code that came with a request, which whoever reaches the port could send."""
+    if found.sent and config.backend == "python" and not options.trusted:
+        raise Unsupported(
+            f"model '{found.name}' was sent as Python code, which would run here as it is; "
+            "put it into the model repository, or start the server with --trust"
+        )
 
 
 def _refuse_what_comes_later(config: ModelConfig) -> None:

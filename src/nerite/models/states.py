@@ -9,7 +9,7 @@ reason, where Triton shows a bare name or nothing (`spec` 10.1, 4 and 5).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -104,6 +104,19 @@ class StateTable:
             self._changed.notify_all()
         self._on_change()
 
+    def forget(self, name: str) -> None:
+        """Takes every entry of a model out."""
+        with self._changed:
+            self._entries.pop(name, None)
+            self._changed.notify_all()
+        self._on_change()
+
+    def versions(self, name: str) -> list[int]:
+        """The versions that are known of a model, whatever their state, ascending."""
+        with self._changed:
+            entries = self._entries.get(name, {})
+            return sorted(version for version in entries if version is not None)
+
     def index(self, *, ready: bool = False) -> list[Entry]:
         """All entries by name and version, or only those that are ready."""
         with self._changed:
@@ -122,10 +135,20 @@ class StateTable:
             return self._changed.wait_for(lambda: not self._pending, timeout)
 
     def all_ready(self) -> bool:
-        """Whether nothing is loading and no model has failed."""
+        """Whether no load of the start is going on, and every model serves or was unloaded.
+
+        A model serves if a version does: loads are all or nothing, so that version is what the last
+        load that went well left, and a reload that goes on or has failed changes nothing about it.
+        """
         with self._changed:
-            return not self._pending and all(
-                entry.state is State.READY
-                for model in self._entries.values()
-                for entry in model.values()
-            )
+            return not self._pending and all(map(_is_well, self._entries.values()))
+
+
+#: The reason of a version that was unloaded because somebody wanted it.
+UNLOADED: Final = "unloaded"
+
+
+def _is_well(entries: Mapping[int | None, Entry]) -> bool:
+    return any(entry.state is State.READY for entry in entries.values()) or all(
+        entry.state is State.UNAVAILABLE and entry.reason == UNLOADED for entry in entries.values()
+    )

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable
+from nerite.models.control import ModelControl
 from nerite.models.lifecycle import Lifecycle, ModelEvent, Observer
-from nerite.models.repository import Repository
+from nerite.models.repository import Found, Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
-from nerite.server.control import serve_calls, verbs
+from nerite.server.control import serve_calls
 from nerite.server.host_metrics import HostMetrics
 from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
+from nerite.server.polling import Polling
+from nerite.server.repository_control import RepositoryControl
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
 from nerite.stores.local import LocalStore
@@ -36,6 +39,7 @@ _log = logging.getLogger(__name__)
 EXTENSIONS = (
     "classification",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
     "binary_tensor_data",
@@ -66,6 +70,8 @@ class Server:
         self._engine: Engine | None = None
         self._lifecycle: Lifecycle | None = None
         self._repository: Repository | None = None
+        self._models: ModelControl | None = None
+        self._polling: Polling | None = None
         self._control: threading.Thread | None = None
         self._host: HostMetrics | None = None
         self._ports: dict[str, tuple[str, int]] = {}
@@ -96,9 +102,9 @@ class Server:
             Unavailable: Models failed, which the text names with their reasons, or time ran out.
         """
         settled = self._states.wait_settled(timeout)
-        problems = [entry for entry in self._states.index() if entry.state is not State.READY]
-        if settled and not (problems and self.options.strict_readiness):
+        if settled and (self._states.all_ready() or not self.options.strict_readiness):
             return
+        problems = [entry for entry in self._states.index() if entry.state is not State.READY]
         told = "; ".join(
             f"model '{entry.name}' is {entry.state}" + (f": {entry.reason}" if entry.reason else "")
             for entry in problems
@@ -125,6 +131,10 @@ class Server:
                 return True
             self._stopping = True
             engine.set_ready(False)
+        if self._polling is not None:
+            self._polling.stop()
+        if self._models is not None:
+            self._models.close()
         drained = engine.drain(left())
         unloaded = self._lifecycle is None or self._lifecycle.close(left())
         engine.stop()
@@ -209,7 +219,7 @@ class Server:
             self._traces = TraceLoop(engine, self.trace_settings)
             self._traces.apply()
             self._listen(engine)
-            found = self._repository.scan()
+            found = self._at_start(self._repository)
         except BaseException:
             self._engine = None
             engine.stop()
@@ -217,15 +227,40 @@ class Server:
         if self.options.allow_metrics and self.options.allow_cpu_metrics:
             self._host = HostMetrics(self.options.metrics_interval_ms / 1000)
             self._host.start()
+        self._begin_to_load(engine, self._repository, found)
+
+    def _begin_to_load(self, engine: Engine, repository: Repository, found: list[Found]) -> None:
         options = self.options.load_options(environment.usable_cores())
         self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
+        self._models = ModelControl(repository, self._lifecycle, self._states, options)
+        mode = self.options.model_control_mode
+        calls = RepositoryControl(mode, self._models, self._states, repository.names)
         answers = {
-            **verbs(self._states),
+            "repository_index": calls.index,
+            "repository_load": calls.load,
+            "repository_unload": calls.unload,
             "log_settings": self.log_settings.answer,
             "trace_settings": self.trace_settings.answer,
         }
         self._control = serve_calls(engine, answers)
-        self._lifecycle.load_all(found)
+        self._models.start(found)
+        if mode == "poll":
+            self._polling = Polling(
+                self.options.poll_secs, repository, self._models, self._lifecycle, self._states
+            )
+            self._polling.start(found)
+
+    def _at_start(self, repository: Repository) -> list[Found]:
+        """The models that are loaded at the start."""
+        found = repository.scan()
+        if self.options.model_control_mode != "explicit" or "*" in self.options.load_models:
+            return found
+        by_name = {each.name: each for each in found}
+        missing = "no model repository has a model of this name"
+        return [
+            by_name.get(name, Found(name, Path(name), problem=f"Not found: {missing}"))
+            for name in dict.fromkeys(self.options.load_models)
+        ]
 
     def _open_engine(self) -> Engine:
         from nerite import _core
