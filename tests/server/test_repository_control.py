@@ -149,7 +149,8 @@ def test_a_configuration_and_files_can_come_along(repository: Path) -> None:
             tensor.set_data_from_numpy(np.ones((1, 4), np.float32))
             assert client.infer("sent", [tensor]).as_numpy("Y").tolist() == [[1, 1, 1, 1]]
             client.unload_model("sent")
-            client.close()
+        http.close()
+        grpc.close()
 
 
 @pytest.mark.parametrize(
@@ -218,10 +219,8 @@ wait()
         http, grpc = clients(server)
         loading = threading.Thread(target=grpc.load_model, args=("slow",))
         loading.start()
-        while "slow" not in {entry.name for entry in server.states.index()}:
-            threading.Event().wait(0.01)  # until the load has begun
-            if not loading.is_alive():
-                break
+        while states(server).get("slow/None") != "LOADING":
+            threading.Event().wait(0.01)
         assert http.get_log_settings()["log_info"] is True
         http.load_model("m")
         index = {each["name"]: each.get("state") for each in http.get_model_repository_index()}

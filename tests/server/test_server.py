@@ -115,7 +115,7 @@ def test_the_index_is_answered_from_the_states(tmp_path: Path, fake_core: Any) -
             assert isinstance(ask("repository_index", payload), InvalidArgument)
         refused = ask("repository_load", b'{"transport": "http", "model": "good", "body": ""}')
         assert isinstance(refused, Unavailable)
-        assert "control mode is none" in str(ask("repository_unload"))
+        assert "control mode is none" in str(ask("repository_unload", b'{"model": "good"}'))
         assert isinstance(ask("something"), Unsupported)
 
 

@@ -99,6 +99,8 @@ class Lifecycle:
             found.release()
             return None
         started = time.monotonic()
+        if self.model(found.name) is None:
+            self._states.set(found.name, (None,), State.LOADING)  # of versions not known yet
         failure: Failure | None = None
         for _ in range(self._options.retries + 1):
             failure = self._attempt(found, started)
