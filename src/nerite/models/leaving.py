@@ -7,12 +7,12 @@ should wait for it.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
+
+from nerite.models.memory import release_memory
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +28,10 @@ class Stops(Protocol):
 class Leaving:
     """A model that is no longer in the table."""
 
-    def __init__(self, model: Stops, then: Callable[[], bool]) -> None:
-        """`then` is called once the model has ended; whether to give memory back now."""
+    def __init__(self, model: Stops, is_last: Callable[[], bool], then: Callable[[], None]) -> None:
+        """`is_last` is asked whether now is a time to give memory back, `then` is called after."""
         self._model: Stops | None = model
+        self._is_last = is_last
         self._then = then
         self._ended = threading.Event()
         # Daemon: a backend that hangs must not keep the process alive once the server gave it up.
@@ -53,21 +54,7 @@ class Leaving:
         except Exception:
             _log.exception("ending model '%s'", self._model.name)
         self._model = None
-        then, self._then = self._then, lambda: False
-        release = then()
-        del then  # and with it the model
-        if release:
+        if self._is_last():
             release_memory()
+        self._then()
         self._ended.set()
-
-
-def release_memory() -> None:
-    """Gives what models no longer need back to the system.
-
-    Objects of frameworks refer to each other in circles, and the C library keeps freed memory for
-    itself in as many arenas as there were threads.
-    """
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, others need it not
-    if trim is not None:
-        trim(0)

@@ -220,24 +220,30 @@ class Lifecycle:
 
     def _leave(self, live: LiveModel, reason: str) -> Leaving:
         """Ends a model that is in the table no more, on a thread of its own."""
-        leaving = Leaving(live, lambda: self._left_behind(leaving, live, reason))
+        name, numbers = live.name, live.numbers  # and not the model: what follows outlives it
+        leaving = Leaving(
+            live, self._is_last_to_leave, lambda: self._left_behind(leaving, name, numbers, reason)
+        )
         with self._lock:
             self._leaving.add(leaving)
         leaving.start()
         return leaving
 
-    def _left_behind(self, leaving: Leaving, live: LiveModel, reason: str) -> bool:
-        """Tells that a model has ended; whether now is a time to give memory back."""
+    def _is_last_to_leave(self) -> bool:
+        with self._lock:
+            return len(self._leaving) == 1 and not self._closing
+
+    def _left_behind(
+        self, leaving: Leaving, name: str, numbers: tuple[int, ...], reason: str
+    ) -> None:
         with self._lock:
             self._leaving.discard(leaving)
-            successor = self._live.get(live.name)
-            is_last = not self._leaving and not self._closing
+            successor = self._live.get(name)
         serving = () if successor is None else successor.numbers
-        known = self._states.versions(live.name)
-        gone = tuple(n for n in live.numbers if n not in serving and n in known)
+        known = self._states.versions(name)
+        gone = tuple(n for n in numbers if n not in serving and n in known)
         if gone:
-            self._tell(ModelEvent(live.name, State.UNAVAILABLE, gone, reason))
-        return is_last
+            self._tell(ModelEvent(name, State.UNAVAILABLE, gone, reason))
 
     def _failed(self, found: Found, failure: Failure, seconds: float) -> None:
         why, versions = failure.cause, failure.versions

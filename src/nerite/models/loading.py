@@ -86,6 +86,8 @@ class LiveModel:
         # A list: one that did not end in time must not keep the others from being told to.
         ended = all([version.stop(timeout) for version in self.versions])  # noqa: C419
         if ended:
+            # Whoever still holds the model must not hold its memory.
+            self.versions.clear()
             self.found.release()
         return ended
 

@@ -22,6 +22,12 @@ def escapes_logs() -> bool:
     return os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
 
 
+def chooses_arenas() -> bool:
+    """Whether somebody has told the C library how many arenas it may keep."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return "MALLOC_ARENA_MAX" in os.environ or "malloc.arena_max" in tunables
+
+
 def _quota(cgroup: Path) -> float | None:
     """Cores that the control group grants, by version 2 (`cpu.max`) or 1."""
     text = _read(cgroup / "cpu.max")
