@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DEFAULT_URL = "http://localhost:8000"
 
-_BY_STATUS = {400: errors.InvalidArgument, 404: errors.NotFound, 503: errors.Unavailable}
+_BY_STATUS = {
+    400: errors.InvalidArgument,
+    404: errors.NotFound,
+    501: errors.Unsupported,
+    503: errors.Unavailable,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Client:
         NeriteError: The server refused, with its text.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, timeout: float = 60.0) -> None:
+    def __init__(self, url: str = DEFAULT_URL, timeout: float | None = 60.0) -> None:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise errors.InvalidArgument(f"'{url}' is not an address like {DEFAULT_URL}")
@@ -86,6 +91,15 @@ class Client:
         """Every model version that the server knows, with state and reason."""
         models: list[dict[str, str]] = self.post("/v2/repository/index", {})
         return models
+
+    def load(self, model: str, parameters: Mapping[str, str] | None = None) -> None:
+        """Loads a model; `parameters` may bring its configuration and files."""
+        self.post(_control_path(model, "load"), {"parameters": dict(parameters or {})})
+
+    def unload(self, model: str, *, dependents: bool = False) -> None:
+        """Unloads a model."""
+        asked = {"parameters": {"unload_dependents": dependents}}
+        self.post(_control_path(model, "unload"), asked)
 
     def metadata(self, model: str, version: str = "") -> dict[str, Any]:
         """A model's inputs and outputs."""
@@ -127,6 +141,10 @@ def model_path(model: str, version: str = "") -> str:
     """The resource of a model or of one of its versions."""
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{version}" if version else path
+
+
+def _control_path(model: str, verb: str) -> str:
+    return f"/v2/repository/models/{quote(model, safe='')}/{verb}"
 
 
 def _request(inputs: Mapping[str, Tensor]) -> tuple[bytes, list[bytes]]:

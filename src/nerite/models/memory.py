@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Give memory that models no longer need back to the system.
 
-The C library keeps what is freed, in as many arenas as eight a core, and of all but the first one it
+The C library keeps what is freed, in as many arenas as eight a core, and of all but the first it
 never returns the end. Models come and go on new threads, each in another arena: without a limit a
 server that reloads a model keeps a quarter more after fifty times (`benches.control`).
 """

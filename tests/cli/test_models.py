@@ -1,0 +1,89 @@
+"""`nerite models`, which lists, loads and unloads, against a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.model_folders import write_model
+from tests.server.test_repository_control import AS_ONNX, IDENTITY, ONNX_FILE
+
+from nerite.cli.app import main
+from nerite.server.server import Server
+from nerite.testing import serve
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    write_model(tmp_path / "models/m", {"config.pbtxt": IDENTITY, "1/": None})
+    with serve(tmp_path / "models", model_control_mode="explicit") as server:
+        yield server
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
+    assert main(words) == code
+    told = capsys.readouterr()
+    return told.out, told.err
+
+
+def test_a_model_is_loaded_and_unloaded(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    url = ("--url", server.http_url)
+    out, _ = said(capsys, "models", "load", "m", *url)
+    assert out.splitlines()[1].split() == ["m", "1", "READY"]
+    out, _ = said(capsys, "models", *url, "unload", "m", "--json")
+    expected = {"name": "m", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}
+    assert json.loads(out) == [expected]
+    out, _ = said(capsys, "models", "--json", *url)
+    assert json.loads(out) == [expected]
+
+
+def test_a_configuration_is_taken_as_json_and_from_a_file(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nerite.cli.client import Client
+
+    url = ("--url", server.http_url)
+    file = tmp_path / "other.pbtxt"
+    file.write_text(IDENTITY.replace("4", "9", 1))
+    for given, size in ((str(file), 9), ('{"backend":"identity","max_batch_size":3}', 3)):
+        if size == 3:
+            given = json.dumps(
+                {
+                    **json.loads(given),
+                    "input": [{"name": "I", "data_type": "TYPE_FP32", "dims": [1]}],
+                    "output": [{"name": "O", "data_type": "TYPE_FP32", "dims": [1]}],
+                }
+            )
+        said(capsys, "models", "load", "m", "--config", given, *url)
+        with Client(server.http_url) as client:
+            assert client.get("/v2/models/m/config")["max_batch_size"] == size
+
+
+def test_files_can_be_sent(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(ONNX_FILE)
+    sent = ("--file", f"2/model.onnx={tmp_path}/net.onnx", "--config", AS_ONNX)
+    out, _ = said(capsys, "models", "load", "sent", *sent, "--url", server.http_url)
+    assert out.splitlines()[1].split() == ["sent", "2", "READY"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("load", "nosuch"), "no model repository has a model 'nosuch'"),
+        (("unload", "nosuch"), "there is no model of that name"),
+        (("load", "m", "--config", "nofile"), "--config: there is no file 'nofile'"),
+        (("load", "m", "--file", "x"), "--file: 'x' is not VERSION/NAME=FILE"),
+        (("load", "m", "--file", "1/x=/no/file"), "'/no/file' cannot be read: No such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    server: Server, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str
+) -> None:
+    _, err = said(capsys, "models", *words, "--url", server.http_url, code=1)
+    assert err.startswith("error: ")
+    assert text in err
+    assert err.count("\n") == 1
