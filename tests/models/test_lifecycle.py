@@ -12,7 +12,8 @@ import pytest
 
 from nerite.errors import InvalidArgument, NotFound
 from nerite.models.control import ModelControl
-from nerite.models.lifecycle import Lifecycle, ModelEvent
+from nerite.models.events import ModelEvent
+from nerite.models.lifecycle import Lifecycle
 from nerite.models.options import LoadOptions
 from nerite.models.repository import DUPLICATE, Repository
 from nerite.models.states import Entry, State, StateTable, reason_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable, Unsupported
-from nerite.models.lifecycle import ModelEvent
+from nerite.models.events import ModelEvent
 from nerite.server.options import ServerOptions
 from nerite.server.server import Server
 

@@ -394,7 +394,11 @@ FLAGS: tuple[Flag, ...] = (
     _warned(
         "--cache-directory", "text", "a response cache is not offered yet, so nothing is loaded"
     ),
-    _warned("--repoagent-directory", "text", "repository agents are not offered yet"),
+    _warned(
+        "--repoagent-directory",
+        "text",
+        "native agents are not loaded: `checksum` is built in, others are named module:Class",
+    ),
     # Refused: whoever asks for these relies on something that would not happen.
     _refused("--model-namespacing", "bool", f"model namespaces are {_LATER}", "false"),
     _refused("--reuse-http-port", "bool", f"sharing a port between servers is {_LATER}", "false"),

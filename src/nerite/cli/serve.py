@@ -23,7 +23,7 @@ from nerite.cli.trace_config import older_words, trace_options
 from nerite.errors import InvalidArgument, NeriteError
 
 if TYPE_CHECKING:
-    from nerite.models.lifecycle import ModelEvent
+    from nerite.models.events import ModelEvent
     from nerite.models.states import Entry
     from nerite.server.options import ServerOptions
     from nerite.server.server import Server

@@ -43,6 +43,7 @@ FIRST: tuple[Rule, ...] = (
     identity.metrics_are_complete,
     identity.name_is_folder,
     identity.agents_are_known,
+    identity.model_file_stays_inside,
 )
 LATER: tuple[Rule, ...] = (
     tensors.batch_inputs_have_types,

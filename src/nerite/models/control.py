@@ -13,9 +13,10 @@ from concurrent.futures import Future
 
 from nerite.errors import NeriteError, NotFound
 from nerite.models.dependents import fallen, orphans, with_needs
+from nerite.models.events import Failure
 from nerite.models.jobs import Jobs
 from nerite.models.leaving import Leaving
-from nerite.models.lifecycle import Failure, Lifecycle
+from nerite.models.lifecycle import Lifecycle
 from nerite.models.loading import written
 from nerite.models.options import LoadOptions
 from nerite.models.overrides import Sent

@@ -12,12 +12,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from nerite.config import LoadedConfig
 from nerite.errors import ConfigError, NeriteError, Unavailable
+from nerite.models.events import (
+    Failure,
+    ModelEvent,
+    Observer,
+    Refused,
+    lacks_versions,
+    reason_of_load,
+)
 from nerite.models.leaving import Leaving
 from nerite.models.loading import Adds, LiveModel, Loading
 from nerite.models.options import LoadOptions
@@ -41,33 +48,6 @@ class Publishes(Adds, Protocol):
 #: How long a load waits for what served before to leave. It need not wait; but then models that are
 #: reloaded again and again cannot pile up, and whoever looks at the index sees the usual end of it.
 PATIENCE_SECS: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEvent:
-    """Something that happened to a model."""
-
-    name: str
-    state: State
-    versions: tuple[int, ...] = ()
-    reason: str = ""
-    seconds: float = 0.0
-    """How long loading took."""
-    config: ModelConfig | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a load failed."""
-
-    reason: str
-    """As the index tells it."""
-    cause: BaseException
-    versions: tuple[int, ...] = ()
-    """The versions that were to be loaded; empty if the configuration could not be used."""
-
-
-Observer = Callable[[ModelEvent], None]
 
 
 class Lifecycle:
@@ -168,14 +148,13 @@ class Lifecycle:
         loading = Loading(found, self._options)
         try:
             if found.problem:
-                raise _Refused(found.problem)
+                raise Refused(found.problem)
             loaded = loading.read()
             self._begin(found.name, loaded.versions)
             live = loading.serve(self._engine, loaded)
         except BaseException as why:
             loading.close()
-            reason = str(why) if isinstance(why, _Refused) else _reason(why)
-            return Failure(reason, why, loading.versions)
+            return Failure(reason_of_load(why), why, loading.versions)
         return self._publish(live, loaded, time.monotonic() - started)
 
     def _begin(self, name: str, versions: tuple[int, ...]) -> None:
@@ -250,7 +229,7 @@ class Lifecycle:
         if isinstance(why, ConfigError):
             for problem in why.problems:
                 _log.error("model '%s': %s", found.name, problem)
-        elif not isinstance(why, NeriteError | _Refused):
+        elif not isinstance(why, NeriteError | Refused):
             _log.error("loading model '%s' failed", found.name, exc_info=why)
         name, reason = found.name, failure.reason
         live = self.model(name)
@@ -261,7 +240,7 @@ class Lifecycle:
             if not versions:
                 _log.error("failed to reload '%s', which goes on as it was: %s", name, reason)
                 return
-        elif versions or _lacks_versions(why):
+        elif versions or lacks_versions(why):
             self._engine.publish(name, [], versions)
         self._tell(ModelEvent(name, State.UNAVAILABLE, versions, reason, seconds))
 
@@ -272,28 +251,6 @@ class Lifecycle:
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-class _Refused(Exception):
-    """A model is refused before anything of it was read; the text is the whole reason."""
-
-
-def _reason(why: BaseException) -> str:
-    """The reason of a failed load; where it names the configuration file it also names the line."""
-    reason = reason_of(why)
-    if isinstance(why, ConfigError) and why.problems and why.problems[0].line:
-        problem = why.problems[0]
-        place = f"{problem.file}:{problem.line}:{problem.column}"
-        return reason.replace(problem.file, place, 1)
-    return reason
-
-
-def _lacks_versions(why: BaseException) -> bool:
-    """Whether a model is refused for having no version: clients are told that it has none.
-
-    Of models whose configuration cannot be used they are told that they do not exist.
-    """
-    return isinstance(why, ConfigError) and any(p.key == "version_policy" for p in why.problems)
 
 
 def _warn_of_ignored(config: ModelConfig) -> None:

@@ -23,10 +23,12 @@ from nerite.config import (
     find_versions,
 )
 from nerite.config.read import examine, read_written
+from nerite.config.rules.identity import AGENTS
 from nerite.errors import ConfigError, InvalidArgument, Unsupported
 from nerite.models.instance import Instance
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
+from nerite.stores.agents import Prepared
 from nerite.stores.local import resolve_inside
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class LiveModel:
     config: ModelConfig
     versions: list[LiveVersion]
     found: Found
+    """What it was loaded from."""
+    prepared: Prepared
     warnings: tuple[str, ...] = ()
 
     @property
@@ -88,6 +92,7 @@ class LiveModel:
         if ended:
             # Whoever still holds the model must not hold its memory.
             self.versions.clear()
+            self.prepared.release()
             self.found.release()
         return ended
 
@@ -97,14 +102,20 @@ class Loading:
 
     def __init__(self, found: Found, options: LoadOptions) -> None:
         self._found = found
+        self._folder = found.folder
+        self._prepared = Prepared()
         self._options = options
         self._shared: dict[Path, Shared] = {}
         self.versions: tuple[int, ...] = ()
         """The versions that are being loaded, as far as they are known."""
 
     def read(self) -> LoadedConfig:
-        """Reads, completes and checks the configuration; the backend is asked for what it knows."""
+        """Reads, completes and checks the configuration; the backend is asked for what it knows.
+
+        Repository agents that the configuration names act first, and may lead to another folder.
+        """
         found, options = self._found, self._options
+        self._folder = self._prepared.run(_agents(found, options), found.folder)
         request = Request(
             name=found.name,
             auto_complete=options.auto_complete,
@@ -113,14 +124,14 @@ class Loading:
             inferrer=self._infer if options.auto_complete else None,
             settings=options.settings,
         )
-        examined = examine(found.folder, request)
+        examined = examine(self._folder, request)
         self.versions = examined.versions
         if examined.problems or examined.config is None:
             raise ConfigError(*examined.problems)
         return LoadedConfig(
             examined.config,
             examined.versions,
-            found.folder,
+            self._folder,
             examined.file,
             tuple(examined.warnings),
             examined.positions,
@@ -130,8 +141,8 @@ class Loading:
         """Starts the instances of every version."""
         config = loaded.config
         kind = self._backend(config, self._version_folder(loaded.versions[-1]))
-        live = LiveModel(config.name, config, [], self._found, loaded.warnings)
-        labels = _labels(config, self._found.folder)
+        live = LiveModel(config.name, config, [], self._found, self._prepared, loaded.warnings)
+        labels = _labels(config, self._folder)
         try:
             for number in loaded.versions:
                 core = engine.add_version(config.to_json(), config.to_proto(), number, labels)
@@ -149,6 +160,7 @@ class Loading:
         """Lets go of what completing the configuration opened; for a load that failed."""
         for shared in self._shared.values():
             shared.clear()
+        self._prepared.release()
 
     def _start(
         self, version: LiveVersion, kind: type[Backend], config: ModelConfig, folder: Path
@@ -170,7 +182,7 @@ class Loading:
         if config.backend == "" or config.scheduling == "ensemble":
             return config
         folder = version_dir.resolve()
-        found = tuple(find_versions(self._found.folder).folders)
+        found = tuple(find_versions(self._folder).folders)
         # Kept for the case that the backend refuses: these are the versions that are unavailable.
         self.versions, _ = choose_versions(found, config.version_policy, config.name)
         kind = self._backend(config, folder)
@@ -191,7 +203,7 @@ class Loading:
         return Model(
             config=config,
             version=version,
-            folder=folder if linked else self._found.folder.resolve(),
+            folder=folder if linked else self._folder.resolve(),
             version_folder=folder,
             instance=instance,
             settings=self._options.settings.for_backend(config.backend),
@@ -200,7 +212,7 @@ class Loading:
         )
 
     def _version_folder(self, number: int) -> Path:
-        return (self._found.folder / str(number)).resolve()
+        return (self._folder / str(number)).resolve()
 
 
 def written(found: Found, options: LoadOptions) -> ModelConfig:
@@ -238,6 +250,16 @@ def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
                     f"'{config.name}' cannot be read: {why}"
                 ) from why
     return labels
+
+
+def _agents(found: Found, options: LoadOptions) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The agents that a configuration names; none if it cannot be read, which is told elsewhere."""
+    try:
+        agents = written(found, options).agents
+    except (ConfigError, OSError):
+        return ()
+    # A name that is none is told with file and line when the configuration is checked.
+    return agents if all(":" in name or name in AGENTS for name, _ in agents) else ()
 
 
 def _refuse_sent_code(found: Found, config: ModelConfig, options: LoadOptions) -> None:

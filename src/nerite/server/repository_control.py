@@ -19,8 +19,8 @@ from typing import Any, Final
 from nerite import errors
 from nerite.errors import ConfigError, InvalidArgument, NeriteError, NotFound, Unavailable
 from nerite.models.control import ModelControl
+from nerite.models.events import Failure
 from nerite.models.leaving import Leaving
-from nerite.models.lifecycle import Failure
 from nerite.models.overrides import Sent
 from nerite.models.states import StateTable
 from nerite.server.envelope import parse_object

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable
 from nerite.models.control import ModelControl
-from nerite.models.lifecycle import Lifecycle, ModelEvent, Observer
+from nerite.models.events import ModelEvent, Observer
+from nerite.models.lifecycle import Lifecycle
 from nerite.models.repository import Found, Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
 from nerite.server.control import serve_calls
+from nerite.server.event_log import log_event
 from nerite.server.host_metrics import HostMetrics
 from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
@@ -304,7 +306,7 @@ class Server:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _observe(self, event: ModelEvent) -> None:
-        _log_event(event)
+        log_event(event)
         if self._observer is not None:
             self._observer(event)
 
@@ -332,15 +334,3 @@ class _Clock:
 
     def __call__(self) -> float:
         return max(0.0, self._end - time.monotonic())
-
-
-def _log_event(event: ModelEvent) -> None:
-    names = [f"'{event.name}' version {number}" for number in event.versions]
-    for name in names or [f"'{event.name}'"]:
-        if event.state is State.READY:
-            _log.info("successfully loaded %s in %.3f s", name, event.seconds)
-        elif event.state is State.UNAVAILABLE and event.reason != "unloaded":
-            _log.error("failed to load %s: %s", name, event.reason)
-        else:
-            words = {State.LOADING: "loading", State.UNLOADING: "unloading"}
-            _log.info("%s: %s", words.get(event.state, "successfully unloaded"), name)
