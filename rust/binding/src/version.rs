@@ -59,6 +59,11 @@ impl Version {
         })
     }
 
+    fn set_namespace(&self, namespace: String) {
+        // Told once, when the version is made; a second time changes nothing.
+        let _ = self.inner.namespace.set(namespace);
+    }
+
     fn set_load_seconds(&self, seconds: f64) {
         self.inner.statistics.loaded(seconds);
     }

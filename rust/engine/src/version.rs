@@ -2,7 +2,7 @@
 //! One version of one model: what it declares, its queue, and the instances that wait on it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub struct Version {
     pub number: u64,
     /// Its number as answers print it.
     pub number_text: ByteString,
+    /// The repository that it comes from, where models have namespaces.
+    pub namespace: OnceLock<String>,
     /// The completed configuration, as the config endpoint answers.
     pub config_json: Bytes,
     /// The same as `inference.ModelConfig`.
@@ -93,6 +95,7 @@ impl Version {
             pools: spec.inputs.iter().map(|_| Arc::default()).collect(),
             number,
             number_text: number.to_string().into(),
+            namespace: OnceLock::new(),
             config_json: config.0,
             config_proto: config.1,
             labels,

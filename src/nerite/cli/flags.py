@@ -103,6 +103,14 @@ FLAGS: tuple[Flag, ...] = (
         option="load_models",
     ),
     Flag(
+        "--model-namespacing",
+        "bool",
+        "Let each repository have models of the same name.",
+        REPOSITORY,
+        default="false",
+        option="model_namespacing",
+    ),
+    Flag(
         "--repository-poll-secs",
         "int",
         "How often --model-control-mode=poll looks; a change counts once two looks agree.",
@@ -400,7 +408,6 @@ FLAGS: tuple[Flag, ...] = (
         "native agents are not loaded: `checksum` is built in, others are named module:Class",
     ),
     # Refused: whoever asks for these relies on something that would not happen.
-    _refused("--model-namespacing", "bool", f"model namespaces are {_LATER}", "false"),
     _refused("--reuse-http-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
     _refused("--reuse-grpc-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
     _refused(

@@ -20,7 +20,7 @@ from nerite.models.lifecycle import Lifecycle
 from nerite.models.loading import written
 from nerite.models.options import LoadOptions
 from nerite.models.overrides import Sent
-from nerite.models.repository import Found, Repository
+from nerite.models.repository import Found, Repository, ambiguous
 from nerite.models.states import StateTable
 
 
@@ -45,9 +45,9 @@ class ModelControl:
     def start(self, found: Iterable[Found]) -> None:
         """Begins to load these; `StateTable.wait_settled` waits for the end of it."""
         models = list(found)
-        self._states.expect(model.name for model in models)
+        self._states.expect(model.key for model in models)
         for model in models:
-            self._load(model).add_done_callback(self._settles(model.name))
+            self._load(model).add_done_callback(self._settles(model.key))
 
     def load(self, name: str, sent: Sent | None = None) -> Future[Failure | None]:
         """Begins to load a model, if need be with a configuration or files that were sent along.
@@ -61,12 +61,17 @@ class ModelControl:
         """Begins to load a model as it was just seen."""
         return self._load(found)
 
+    def drop(self, key: str) -> Future[list[Leaving]]:
+        """Begins to unload a model that is not there any more."""
+        return self._jobs.submit(key.partition("\0")[0], lambda: self._unload_now(key, False))
+
     def unload(self, name: str, *, dependents: bool = False) -> Future[list[Leaving]]:
         """Begins to unload a model; with `dependents` also what was loaded only because of it.
 
-        Done once no new request reaches it; it ends when its last request has.
+        Done once no new request reaches it; it ends when its last request has. The future raises
+        InvalidArgument if several namespaces have a model of that name.
         """
-        return self._jobs.submit(name, lambda: self._unload_now(name, dependents))
+        return self._jobs.submit(name, lambda: self._unload_now(self._key(name), dependents))
 
     def is_known(self, name: str) -> bool:
         """Whether there is, or was, a model of this name."""
@@ -95,7 +100,7 @@ class ModelControl:
         failure = self._lifecycle.load(found)
         if failure is None:
             with self._lock:
-                self._wanted.add(found.name)
+                self._wanted.add(found.key)
         return failure
 
     def _load_needs(self, found: Found) -> None:
@@ -107,7 +112,7 @@ class ModelControl:
 
         for name in with_needs(found.name, needs)[:-1]:
             is_ring = found.name in with_needs(name, needs)
-            if is_ring or self._lifecycle.model(name) is not None:
+            if is_ring or self._lifecycle.named(name):
                 continue
             if (needed := self._repository.find(name)) is not None:
                 self._load_and_wait(needed)
@@ -125,6 +130,12 @@ class ModelControl:
         except (NeriteError, OSError):  # its own load tells
             return []
 
+    def _key(self, name: str) -> str:
+        live = self._lifecycle.named(name)
+        if len(live) > 1:
+            raise ambiguous(name, len(live))
+        return live[0].key if live else name
+
     def _unload_now(self, name: str, dependents: bool) -> list[Leaving]:
         needs = self._needs_of_live()
         with self._lock:
@@ -140,9 +151,7 @@ class ModelControl:
         return [each for each in leaving if each is not None]
 
     def _needs_of_live(self) -> dict[str, set[str]]:
-        live = (self._lifecycle.model(name) for name in self._lifecycle.names())
         return {
-            model.name: {step.model for step in model.config.ensemble_steps}
-            for model in live
-            if model is not None
+            model.key: {step.model for step in model.config.ensemble_steps}
+            for model in self._lifecycle.serving()
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nerite.errors import ConfigError
-from nerite.models.states import State, reason_of
+from nerite.models.states import State, key_of, reason_of
 
 if TYPE_CHECKING:
     from nerite.config import ModelConfig
@@ -25,6 +25,12 @@ class ModelEvent:
     seconds: float = 0.0
     """How long loading took."""
     config: ModelConfig | None = None
+    namespace: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells the model from all others."""
+        return key_of(self.name, self.namespace)
 
 
 @dataclass(frozen=True, slots=True)

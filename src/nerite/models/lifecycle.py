@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from nerite.config import LoadedConfig
@@ -79,8 +80,8 @@ class Lifecycle:
             found.release()
             return None
         started = time.monotonic()
-        if self.model(found.name) is None:
-            self._states.set(found.name, (None,), State.LOADING)  # of versions not known yet
+        if self.model(found.key) is None:
+            self._states.set(found.key, (None,), State.LOADING)  # of versions not known yet
         failure: Failure | None = None
         for _ in range(self._options.retries + 1):
             failure = self._attempt(found, started)
@@ -91,57 +92,62 @@ class Lifecycle:
         self._failed(found, failure, time.monotonic() - started)
         return failure
 
-    def unload(self, name: str, timeout: float | None = None) -> bool:
+    def unload(self, key: str, timeout: float | None = None) -> bool:
         """Ends a model once what it accepted is answered; whether it ended in time."""
-        leaving = self.begin_unload(name)
+        leaving = self.begin_unload(key)
         return leaving is None or leaving.wait(timeout)
 
-    def begin_unload(self, name: str, reason: str = UNLOADED) -> Leaving | None:
+    def begin_unload(self, key: str, reason: str = UNLOADED) -> Leaving | None:
         """Takes a model out of the table; it ends in the background. None if it does not serve."""
         with self._lock:
-            live = self._live.pop(name, None)
+            live = self._live.pop(key, None)
             if live is None:
                 return None
-            self._engine.publish(name, [], self._states.versions(name))
-        self._tell(ModelEvent(name, State.UNLOADING, live.numbers))
+            self._engine.publish(key, [], self._states.versions(key))
+        self._tell(_event(live, State.UNLOADING))
         return self._leave(live, reason)
 
-    def forget(self, name: str) -> None:
+    def forget(self, key: str) -> None:
         """Takes a model that does not serve out of the index too."""
-        self._engine.forget(name)
-        self._states.forget(name)
+        self._engine.forget(key)
+        self._states.forget(key)
 
-    def names(self) -> list[str]:
+    def serving(self) -> list[LiveModel]:
         """The models that serve."""
         with self._lock:
-            return sorted(self._live)
+            return [self._live[key] for key in sorted(self._live)]
 
-    def model(self, name: str) -> LiveModel | None:
-        """A model that serves, or None."""
+    def model(self, key: str) -> LiveModel | None:
+        """A model that serves, or None; its key is its name, except where it has a namespace."""
         with self._lock:
-            return self._live.get(name)
+            return self._live.get(key)
+
+    def named(self, name: str) -> list[LiveModel]:
+        """The models of a name that serve: one, or one in each namespace that has it."""
+        with self._lock:
+            return [live for live in self._live.values() if live.name == name]
 
     def close(self, timeout: float | None = None) -> bool:
         """Unloads everything, models that are still loading included; whether all ended in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._closing = True
-        for name in self.names():
-            self.begin_unload(name)
+        for live in self.serving():
+            self.begin_unload(live.key)
         with self._lock:
             leaving = list(self._leaving)
         # A list: one that did not end in time must not keep the others from being waited for.
         return all([each.wait(_left(deadline)) for each in leaving])  # noqa: C419
 
     def _is_loaded(self, found: Found) -> bool:
-        live = self.model(found.name)
+        live = self.model(found.key)
         if live is None or not found.mark or found.problem:
             return False
         before = live.found
         same = (before.mark, before.override_json) == (found.mark, found.override_json)
         if same:
             # A reload that failed meanwhile is mended: what serves is what is there.
-            self._states.set(found.name, live.numbers, State.READY)
+            self._states.set(found.key, live.numbers, State.READY)
         return same
 
     def _attempt(self, found: Found, started: float) -> Failure | None:
@@ -150,32 +156,32 @@ class Lifecycle:
             if found.problem:
                 raise Refused(found.problem)
             loaded = loading.read()
-            self._begin(found.name, loaded.versions)
+            self._begin(found, loaded.versions)
             live = loading.serve(self._engine, loaded)
         except BaseException as why:
             loading.close()
             return Failure(reason_of_load(why), why, loading.versions)
         return self._publish(live, loaded, time.monotonic() - started)
 
-    def _begin(self, name: str, versions: tuple[int, ...]) -> None:
+    def _begin(self, found: Found, versions: tuple[int, ...]) -> None:
         """Says that versions are being loaded; those that serve go on and are not spoken of."""
-        live = self.model(name)
+        live = self.model(found.key)
         fresh = tuple(v for v in versions if live is None or v not in live.numbers)
         if fresh:
-            self._tell(ModelEvent(name, State.LOADING, fresh))
+            self._tell(ModelEvent(found.name, State.LOADING, fresh, namespace=found.namespace))
 
     def _publish(self, live: LiveModel, loaded: LoadedConfig, seconds: float) -> Failure | None:
         for version in live.versions:
             version.core.set_load_seconds(seconds)
         with self._lock:
             closing = self._closing
-            before = self._live.get(live.name)
+            before = self._live.get(live.key)
             if not closing:
-                self._live[live.name] = live
+                self._live[live.key] = live
                 ready = [version.core for version in live.versions]
-                known = self._states.versions(live.name)
+                known = self._states.versions(live.key)
                 self._engine.publish(
-                    live.name, ready, [number for number in known if number not in live.numbers]
+                    live.key, ready, [number for number in known if number not in live.numbers]
                 )
         if closing:
             live.stop()
@@ -184,8 +190,8 @@ class Lifecycle:
         for warning in loaded.warnings:
             _log.warning("%s", warning)
         _warn_of_ignored(live.config)
-        name, config = live.name, live.config
-        self._tell(ModelEvent(name, State.READY, loaded.versions, seconds=seconds, config=config))
+        event = _event(live, State.READY)
+        self._tell(replace(event, seconds=seconds, config=live.config))
         if before is not None:
             self._succeed(before, live)
         return None
@@ -194,15 +200,14 @@ class Lifecycle:
         """Lets what served before leave, and goes on once it has, or when that takes longer."""
         dropped = tuple(number for number in before.numbers if number not in live.numbers)
         if dropped:
-            self._tell(ModelEvent(before.name, State.UNLOADING, dropped))
+            self._tell(replace(_event(before, State.UNLOADING), versions=dropped))
         self._leave(before, UNLOADED).wait(PATIENCE_SECS)
 
     def _leave(self, live: LiveModel, reason: str) -> Leaving:
         """Ends a model that is in the table no more, on a thread of its own."""
-        name, numbers = live.name, live.numbers  # and not the model: what follows outlives it
-        leaving = Leaving(
-            live, self._is_last_to_leave, lambda: self._left_behind(leaving, name, numbers, reason)
-        )
+        # And not the model: what follows outlives it.
+        event = replace(_event(live, State.UNAVAILABLE), reason=reason)
+        leaving = Leaving(live, self._is_last_to_leave, lambda: self._left_behind(leaving, event))
         with self._lock:
             self._leaving.add(leaving)
         leaving.start()
@@ -212,17 +217,15 @@ class Lifecycle:
         with self._lock:
             return len(self._leaving) == 1 and not self._closing
 
-    def _left_behind(
-        self, leaving: Leaving, name: str, numbers: tuple[int, ...], reason: str
-    ) -> None:
+    def _left_behind(self, leaving: Leaving, event: ModelEvent) -> None:
         with self._lock:
             self._leaving.discard(leaving)
-            successor = self._live.get(name)
+            successor = self._live.get(event.key)
         serving = () if successor is None else successor.numbers
-        known = self._states.versions(name)
-        gone = tuple(n for n in numbers if n not in serving and n in known)
+        known = self._states.versions(event.key)
+        gone = tuple(n for n in event.versions if n not in serving and n in known)
         if gone:
-            self._tell(ModelEvent(name, State.UNAVAILABLE, gone, reason))
+            self._tell(replace(event, versions=gone))
 
     def _failed(self, found: Found, failure: Failure, seconds: float) -> None:
         why, versions = failure.cause, failure.versions
@@ -231,22 +234,28 @@ class Lifecycle:
                 _log.error("model '%s': %s", found.name, problem)
         elif not isinstance(why, NeriteError | Refused):
             _log.error("loading model '%s' failed", found.name, exc_info=why)
-        name, reason = found.name, failure.reason
-        live = self.model(name)
+        key, name, reason = found.key, found.name, failure.reason
+        live = self.model(key)
         if live is not None:
             # It goes on serving, and says beside READY why it is not what lies in the repository.
-            self._states.set(name, live.numbers, State.READY, f"reload failed: {reason}")
+            self._states.set(key, live.numbers, State.READY, f"reload failed: {reason}")
             versions = tuple(number for number in versions if number not in live.numbers)
             if not versions:
                 _log.error("failed to reload '%s', which goes on as it was: %s", name, reason)
                 return
         elif versions or lacks_versions(why):
-            self._engine.publish(name, [], versions)
-        self._tell(ModelEvent(name, State.UNAVAILABLE, versions, reason, seconds))
+            self._engine.publish(key, [], versions)
+        event = ModelEvent(name, State.UNAVAILABLE, versions, reason, seconds)
+        self._tell(replace(event, namespace=found.namespace))
 
     def _tell(self, event: ModelEvent) -> None:
-        self._states.set(event.name, event.versions or (None,), event.state, event.reason)
+        self._states.set(event.key, event.versions or (None,), event.state, event.reason)
         self._observer(event)
+
+
+def _event(live: LiveModel, state: State) -> ModelEvent:
+    """That all versions of a model have a state now."""
+    return ModelEvent(live.name, state, live.numbers, namespace=live.found.namespace)
 
 
 def _left(deadline: float | None) -> float | None:

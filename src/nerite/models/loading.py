@@ -81,6 +81,11 @@ class LiveModel:
     warnings: tuple[str, ...] = ()
 
     @property
+    def key(self) -> str:
+        """What tells it from all other models."""
+        return self.found.key
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """Its versions, ascending."""
         return tuple(version.number for version in self.versions)
@@ -146,6 +151,8 @@ class Loading:
         try:
             for number in loaded.versions:
                 core = engine.add_version(config.to_json(), config.to_proto(), number, labels)
+                if self._found.namespace:
+                    core.set_namespace(self._found.namespace)
                 folder = self._version_folder(number)
                 version = LiveVersion(number, core, self._shared.setdefault(folder, Shared()))
                 live.versions.append(version)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nerite.errors import InvalidArgument
+from nerite.models.states import key_of
 from nerite.stores.fingerprint import fingerprint
 from nerite.stores.local import LocalStore, StoredModel
 
@@ -38,15 +40,24 @@ class Found:
     """Changes when anything of the model does; empty if that is not known."""
     sent: bool = False
     """Whether its files came with a request, and not from the operator."""
+    namespace: str = ""
+    """The repository that it comes from, where models have namespaces."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
     """Lets go of what the model needed on disk, once nothing uses it any more."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other models."""
+        return key_of(self.name, self.namespace)
 
 
 class Repository:
     """Several stores as one list of models; safe to use from any thread."""
 
-    def __init__(self, stores: Sequence[LocalStore]) -> None:
+    def __init__(self, stores: Sequence[LocalStore], *, namespacing: bool = False) -> None:
+        """With `namespacing` each store may have a model of the same name."""
         self._stores = tuple(stores)
+        self._namespacing = namespacing
         self._links: tempfile.TemporaryDirectory[str] | None = None
         self._linked: dict[tuple[str, Path], Path] = {}
         self._lock = threading.Lock()
@@ -60,18 +71,24 @@ class Repository:
         found: dict[str, Found] = {}
         for store in self._stores:
             for model in store.models():
-                if model.name in found:
-                    found[model.name] = Found(model.name, model.folder, problem=DUPLICATE)
-                else:
-                    found[model.name] = self._found(model)
-        return [found[name] for name in sorted(found)]
+                each = self._found(model, store)
+                if each.key in found:
+                    each = Found(model.name, model.folder, problem=DUPLICATE)
+                found[each.key] = each
+        return [found[key] for key in sorted(found)]
 
     def find(self, name: str) -> Found | None:
-        """The model of this name, if it is there now."""
-        models = [m for store in self._stores for m in store.models() if m.name == name]
+        """The model of this name, if it is there now.
+
+        Raises:
+            InvalidArgument: Several namespaces have one.
+        """
+        models = [(m, store) for store in self._stores for m in store.models() if m.name == name]
+        if len(models) > 1 and self._namespacing:
+            raise ambiguous(name, len(models))
         if len(models) > 1:
-            return Found(name, models[0].folder, problem=DUPLICATE)
-        return self._found(models[0]) if models else None
+            return Found(name, models[0][0].folder, problem=DUPLICATE)
+        return self._found(*models[0]) if models else None
 
     def close(self) -> None:
         """Removes the folder of links."""
@@ -81,13 +98,21 @@ class Repository:
                 self._links.cleanup()
                 self._links = None
 
-    def _found(self, model: StoredModel) -> Found:
+    def _found(self, model: StoredModel, store: LocalStore) -> Found:
+        namespace = str(store.path) if self._namespacing else ""
         mark = fingerprint(model.file if _is_alone(model) else model.folder)
         if model.file is None:
-            return Found(model.name, model.folder, mark=mark)
+            return Found(model.name, model.folder, mark=mark, namespace=namespace)
         written = {"backend": model.backend, "default_model_filename": model.file.name}
         folder = self._folder_of_links(model.name, model.folder, model.file)
-        return Found(model.name, folder, json.dumps(written), linked=True, mark=mark)
+        return Found(
+            model.name,
+            folder,
+            json.dumps(written),
+            linked=True,
+            mark=mark,
+            namespace=namespace,
+        )
 
     def _folder_of_links(self, name: str, folder: Path, file: Path) -> Path:
         """A model folder whose only version is the folder that the file lies in."""
@@ -100,6 +125,14 @@ class Repository:
                 (made / "1").symlink_to(folder, target_is_directory=True)
                 self._linked[name, file] = made
             return self._linked[name, file]
+
+
+def ambiguous(name: str, count: int) -> InvalidArgument:
+    """Refuses a name that several namespaces have."""
+    return InvalidArgument(
+        f"There are {count} identifiers of model '{name}' in global map, model namespace must be "
+        "provided to resolve ambiguity."
+    )
 
 
 def _is_alone(model: StoredModel) -> bool:

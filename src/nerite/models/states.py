@@ -35,6 +35,8 @@ class Entry:
     """None where the configuration could not be read, so that no version is known."""
     state: State
     reason: str = ""
+    namespace: str = ""
+    """The repository that the model comes from, where models have namespaces."""
 
     def to_dict(self) -> dict[str, str]:
         """The entry as the index endpoint answers it."""
@@ -69,8 +71,13 @@ def reason_of(error: BaseException) -> str:
     return f"{CODE_TEXTS[code]}: {text}"
 
 
+def key_of(name: str, namespace: str = "") -> str:
+    """What tells a model from all others: its name, and its namespace where it has one."""
+    return f"{name}\0{namespace}" if namespace else name
+
+
 class StateTable:
-    """The states of all models; safe to use from any thread."""
+    """The states of all models by their keys; safe to use from any thread."""
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         """`on_change` is called after every change, on the thread that made it."""
@@ -99,8 +106,9 @@ class StateTable:
         with self._changed:
             entries = self._entries.setdefault(name, {})
             entries.pop(None, None)
+            model, _, namespace = name.partition("\0")
             for version in versions:
-                entries[version] = Entry(name, version, state, reason)
+                entries[version] = Entry(model, version, state, reason, namespace)
             self._changed.notify_all()
         self._on_change()
 
@@ -121,7 +129,7 @@ class StateTable:
         """All entries by name and version, or only those that are ready."""
         with self._changed:
             entries = [entry for model in self._entries.values() for entry in model.values()]
-        entries.sort(key=lambda e: (e.name, -1 if e.version is None else e.version))
+        entries.sort(key=lambda e: (e.name, e.namespace, -1 if e.version is None else e.version))
         return [entry for entry in entries if not ready or entry.state is State.READY]
 
     def settled(self) -> bool:

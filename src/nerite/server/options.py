@@ -35,6 +35,8 @@ class ServerOptions:
     clients load and unload. `poll`: all, and again whatever changes on disk."""
     load_models: tuple[str, ...] = ()
     """Models that are loaded at the start in the mode `explicit`; `*` is all."""
+    model_namespacing: bool = False
+    """Let each repository have models of the same name; which is meant must then be clear."""
     poll_secs: float = 15.0
     """How often the mode `poll` looks; what it sees counts once two looks agree."""
     disable_auto_complete: bool = False

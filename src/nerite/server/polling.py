@@ -15,7 +15,7 @@ from nerite.errors import Unavailable
 from nerite.models.control import ModelControl
 from nerite.models.lifecycle import Lifecycle
 from nerite.models.repository import Found, Repository
-from nerite.models.states import State, StateTable
+from nerite.models.states import State, StateTable, key_of
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Polling:
 
     def start(self, found: Iterable[Found]) -> None:
         """Begins to look; `found` is what is being loaded already."""
-        self._seen = {each.name: _sight(each) for each in found}
+        self._seen = {each.key: _sight(each) for each in found}
         self._acted_on = dict(self._seen)
         self._thread.start()
 
@@ -61,31 +61,32 @@ class Polling:
         except OSError as why:
             _log.warning("a model repository cannot be read, its models stay as they are: %s", why)
             return
-        now = {each.name: _sight(each) for each in found}
+        now = {each.key: _sight(each) for each in found}
         for each in found:
-            sight = now[each.name]
-            if self._is_settled(each.name, sight) and self._acted_on.get(each.name) != sight:
-                self._acted_on[each.name] = sight
+            sight = now[each.key]
+            if self._is_settled(each.key, sight) and self._acted_on.get(each.key) != sight:
+                self._acted_on[each.key] = sight
                 self._control.refresh(each)
-        for name in [n for n in self._acted_on if n not in now and n not in self._seen]:
-            del self._acted_on[name]
-            self._control.unload(name)
+        for key in [k for k in self._acted_on if k not in now and k not in self._seen]:
+            del self._acted_on[key]
+            self._control.drop(key)
         self._seen = now
         self._forget_what_is_gone()
 
-    def _is_settled(self, name: str, sight: Sight) -> bool:
+    def _is_settled(self, key: str, sight: Sight) -> bool:
         mark, _ = sight
-        return bool(mark) and self._seen.get(name) == sight
+        return bool(mark) and self._seen.get(key) == sight
 
     def _forget_what_is_gone(self) -> None:
         gone: dict[str, bool] = {}
         for entry in self._states.index():
-            if entry.name not in self._seen and entry.name not in self._acted_on:
+            key = key_of(entry.name, entry.namespace)
+            if key not in self._seen and key not in self._acted_on:
                 ended = entry.state is State.UNAVAILABLE
-                gone[entry.name] = ended and gone.get(entry.name, True)
-        for name, ended in gone.items():
+                gone[key] = ended and gone.get(key, True)
+        for key, ended in gone.items():
             if ended:
-                self._lifecycle.forget(name)
+                self._lifecycle.forget(key)
 
     def _main(self) -> None:
         while not self._stopped.wait(self._seconds):

@@ -182,9 +182,10 @@ class Server:
 
     def signature(self, name: str) -> str:
         """Inputs and outputs of a model that serves: `X FP32[-1,4] -> Y FP32[-1,4]`."""
-        live = self._lifecycle.model(name) if self._lifecycle is not None else None
-        if live is None:
+        found = self._lifecycle.named(name) if self._lifecycle is not None else []
+        if not found:
             raise NotFound(f"model '{name}' is not loaded")
+        live = found[0]
         batch = (-1,) if live.config.max_batch_size else ()
         sides = [
             ", ".join(f"{t.name} {t.datatype}{shape_text((*batch, *t.dims))}" for t in tensors)
@@ -215,7 +216,8 @@ class Server:
 
     def _start(self) -> None:
         # Before the ports: a mistyped path should not look like a server for a moment.
-        self._repository = Repository([LocalStore(Path(p)) for p in self.options.repositories])
+        stores = [LocalStore(Path(path)) for path in self.options.repositories]
+        self._repository = Repository(stores, namespacing=self.options.model_namespacing)
         engine = self._open_engine()
         try:
             self._traces = TraceLoop(engine, self.trace_settings)
@@ -257,11 +259,11 @@ class Server:
         found = repository.scan()
         if self.options.model_control_mode != "explicit" or "*" in self.options.load_models:
             return found
-        by_name = {each.name: each for each in found}
-        missing = "no model repository has a model of this name"
-        return [
-            by_name.get(name, Found(name, Path(name), problem=f"Not found: {missing}"))
-            for name in dict.fromkeys(self.options.load_models)
+        missing = "Not found: no model repository has a model of this name"
+        wanted = dict.fromkeys(self.options.load_models)
+        there = {each.name for each in found}
+        return [each for each in found if each.name in wanted] + [
+            Found(name, Path(name), problem=missing) for name in wanted if name not in there
         ]
 
     def _open_engine(self) -> Engine:
