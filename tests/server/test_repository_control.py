@@ -164,6 +164,16 @@ def test_a_configuration_and_files_can_come_along(repository: Path) -> None:
         (AS_ONNX, {"file:1/a": b"x", "file:1/a/b": b"x"}, "cannot be laid out"),
         (AS_ONNX, {"file:1/model.onnx": b"junk"}, "load failed for model 'sent': version 1 is at"),
         ('{"backend": "python"}', {"file:1/model.py": b"x"}, "was sent as Python code"),
+        (
+            '{"backend": "nerite.backends.python.backend:PythonBackend"}',
+            {"file:1/model.py": b"x"},
+            "names the backend 'nerite.backends.python.backend:PythonBackend'; classes are taken",
+        ),
+        (
+            '{"model_repository_agents": {"agents": [{"name": "os:Agent"}]}}',
+            {"file:1/model.onnx": b"x"},
+            "names the repository agent 'os:Agent'; classes are taken from the model repository",
+        ),
         (AS_ONNX, {"color": b"x"}, "unrecognized load parameter 'color'"),
     ],
 )

@@ -199,7 +199,7 @@ class Loading:
         return cast(AutoCompletes, kind).complete(model)
 
     def _backend(self, config: ModelConfig, folder: Path) -> type[Backend]:
-        _refuse_sent_code(self._found, config, self._options)
+        _refuse_asked_code(self._found, config.backend, "backend", self._options)
         _refuse_what_comes_later(config)
         model = self._model(config, 0, folder, "")
         registry.check_runtime(model, config.backend)
@@ -262,16 +262,31 @@ def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
 def _agents(found: Found, options: LoadOptions) -> tuple[tuple[str, dict[str, str]], ...]:
     """The agents that a configuration names; none if it cannot be read, which is told elsewhere."""
     try:
-        agents = written(found, options).agents
+        config = written(found, options)
     except (ConfigError, OSError):
         return ()
     # A name that is none is told with file and line when the configuration is checked.
-    return agents if all(":" in name or name in AGENTS for name, _ in agents) else ()
+    if not all(":" in name or name in AGENTS for name, _ in config.agents):
+        return ()
+    for name, _ in config.agents:
+        _refuse_asked_code(found, name, "repository agent", options)
+    return config.agents
 
 
-def _refuse_sent_code(found: Found, config: ModelConfig, options: LoadOptions) -> None:
-    """Refuses Python code that came with a request, which whoever reaches the port could send."""
-    if found.sent and config.backend == "python" and not options.trusted:
+def _refuse_asked_code(found: Found, name: str, what: str, options: LoadOptions) -> None:
+    """Refuses to run code that came with a request, or that only a request chose.
+
+    Whoever reaches the port could send or choose it; what lies in the repository, the operator put
+    there.
+    """
+    if options.trusted:
+        return
+    if found.asked and ":" in name:
+        raise Unsupported(
+            f"the configuration sent for model '{found.name}' names the {what} '{name}'; classes "
+            "are taken from the model repository's configuration, or start the server with --trust"
+        )
+    if found.sent and name == "python":
         raise Unsupported(
             f"model '{found.name}' was sent as Python code, which would run here as it is; "
             "put it into the model repository, or start the server with --trust"

@@ -42,7 +42,9 @@ class Sent:
             return self._from_files(name)
         if found is None:
             raise NotFound(f"no model repository has a model '{name}', and no files came along")
-        return found if self.config is None else replace(found, override_json=self.config)
+        if self.config is None:
+            return found
+        return replace(found, override_json=self.config, asked=True)
 
     def _from_files(self, name: str) -> Found:
         if self.config is None:
@@ -69,6 +71,7 @@ class Sent:
             folder,
             override_json=self.config,
             mark=_mark(paths),
+            asked=True,
             sent=True,
             release=place.cleanup,
         )

@@ -38,8 +38,10 @@ class Found:
     """Whether it is nothing but a file, and the folder is one of links to it."""
     mark: str = ""
     """Changes when anything of the model does; empty if that is not known."""
+    asked: bool = False
+    """Whether its configuration came with a request, and not from the operator."""
     sent: bool = False
-    """Whether its files came with a request, and not from the operator."""
+    """Whether its files did too."""
     namespace: str = ""
     """The repository that it comes from, where models have namespaces."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
