@@ -76,7 +76,7 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "ij_val_uint8_over": (400, "value 256 of input 'INPUT0' for model 't_uint8'"),
     "lg_bad_json": (400, "failed to parse the request JSON buffer: Expecting property name"),
     "me_model_errors": (200, 'nv_inference_request_success{model="err",version="1"} 1'),
-    "me_unload": (200, "nv_inference_request_failure counter\n# HELP"),
+    "me_unload": (200, 'nv_inference_request_success{model="id_fp32",version="1"} 0'),
     "me_validation_errors": (200, 'model="id_fp32",version="1",reason="OTHER"} 2'),
     "pm_metrics_root": (404, "Not Found"),
     "re_config_bad_json": (200, '"reason":"Invalid argument: failed to read JSON from <config'),

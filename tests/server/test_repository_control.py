@@ -109,6 +109,21 @@ def test_an_unloaded_model_does_not_make_the_server_unready(repository: Path) ->
         other.close()
 
 
+def test_an_unloaded_model_has_no_metrics_and_a_reloaded_one_begins_anew(repository: Path) -> None:
+    options: dict[str, Any] = {"model_control_mode": "explicit", "strict_readiness": False}
+    with serve(repository, load_models=("m",), **options) as server:
+        client, other = clients(server)
+        infer(client, httpclient, "m")
+        series = 'nv_inference_request_success{model="m",version="1"}'
+        assert f"{series} 1" in server.engine.metrics()
+        client.unload_model("m")
+        assert 'model="m"' not in server.engine.metrics()
+        client.load_model("m")
+        assert f"{series} 0" in server.engine.metrics()
+        client.close()
+        other.close()
+
+
 def test_a_named_model_that_is_not_there_is_told_at_the_start(repository: Path) -> None:
     options = {"model_control_mode": "explicit", "load_models": ("m", "nosuch")}
     with (
