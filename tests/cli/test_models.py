@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.model_folders import write_model
 from tests.server.test_repository_control import AS_ONNX, IDENTITY, ONNX_FILE
+from tests.serving import FREE_PORTS
 
 from nerite.cli.app import main
 from nerite.server.server import Server
@@ -87,3 +90,15 @@ def test_what_cannot_be_done_is_one_line(
     assert err.startswith("error: ")
     assert text in err
     assert err.count("\n") == 1
+
+
+def test_a_server_without_models_says_how_to_load_one(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", {"config.pbtxt": IDENTITY, "1/": None})
+    words = [sys.executable, "-m", "nerite", "serve", str(tmp_path)]
+    words += ["--model-control-mode=explicit", *FREE_PORTS]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        shown = process.stdout.readline().decode()
+        process.terminate()
+        assert process.wait(20) == 0
+    assert shown.startswith("no model is loaded; to load one: nerite models load NAME --url http:")
