@@ -76,6 +76,7 @@ def folder(tmp_path: Path) -> Path:
     return write_model(tmp_path / "models/m", {"config.pbtxt": IDENTITY, "1/": None})
 
 
+@pytest.mark.timeout(60)
 def test_no_request_is_lost_while_a_model_is_reloaded_again_and_again(folder: Path) -> None:
     with serve(folder.parent, model_control_mode="explicit", load_models=("m",)) as server:
         stop, failures, answered = threading.Event(), [], [0] * 4
@@ -93,7 +94,7 @@ def test_no_request_is_lost_while_a_model_is_reloaded_again_and_again(folder: Pa
         for sender in senders:
             sender.start()
         with grpcclient.InferenceServerClient(server.grpc_url) as control:
-            for turn in range(60):
+            for turn in range(40):
                 # Every second one changes nothing but the time of the file.
                 size = 4 + turn // 2
                 (folder / "config.pbtxt").write_text(IDENTITY.replace("4", str(size), 1))

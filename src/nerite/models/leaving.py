@@ -28,10 +28,12 @@ class Stops(Protocol):
 class Leaving:
     """A model that is no longer in the table."""
 
-    def __init__(self, model: Stops, is_last: Callable[[], bool], then: Callable[[], None]) -> None:
-        """`is_last` is asked whether now is a time to give memory back, `then` is called after."""
+    def __init__(
+        self, model: Stops, may_release: Callable[[], bool], then: Callable[[], None]
+    ) -> None:
+        """`may_release`: whether now is a time to give memory back; `then` is called after."""
         self._model: Stops | None = model
-        self._is_last = is_last
+        self._may_release = may_release
         self._then = then
         self._ended = threading.Event()
         # Daemon: a backend that hangs must not keep the process alive once the server gave it up.
@@ -54,7 +56,7 @@ class Leaving:
         except Exception:
             _log.exception("ending model '%s'", self._model.name)
         self._model = None
-        if self._is_last():
+        if self._may_release():
             release_memory()
         self._then()
         self._ended.set()

@@ -48,7 +48,9 @@ class Publishes(Adds, Protocol):
 
 #: How long a load waits for what served before to leave. It need not wait; but then models that are
 #: reloaded again and again cannot pile up, and whoever looks at the index sees the usual end of it.
-PATIENCE_SECS: Final = 0.5
+PATIENCE_SECS: Final = 2.0
+#: While a model is reloaded again and again, memory is given back no more often than this.
+RELEASE_SECS: Final = 1.0
 
 
 class Lifecycle:
@@ -68,6 +70,7 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._live: dict[str, LiveModel] = {}
         self._leaving: set[Leaving] = set()
+        self._released = 0.0
         self._closing = False
 
     def load(self, found: Found) -> Failure | None:
@@ -207,15 +210,26 @@ class Lifecycle:
         """Ends a model that is in the table no more, on a thread of its own."""
         # And not the model: what follows outlives it.
         event = replace(_event(live, State.UNAVAILABLE), reason=reason)
-        leaving = Leaving(live, self._is_last_to_leave, lambda: self._left_behind(leaving, event))
+        leaving = Leaving(
+            live,
+            lambda: self._may_release(event.key),
+            lambda: self._left_behind(leaving, event),
+        )
         with self._lock:
             self._leaving.add(leaving)
         leaving.start()
         return leaving
 
-    def _is_last_to_leave(self) -> bool:
+    def _may_release(self, key: str) -> bool:
+        """Whether to give memory back now: that stops all Python for a moment, so of many models
+        that leave together the last one does it, and a model that is reloaded only now and then."""
         with self._lock:
-            return len(self._leaving) == 1 and not self._closing
+            now = time.monotonic()
+            is_last = len(self._leaving) == 1 and not self._closing
+            if not is_last or (key in self._live and now - self._released < RELEASE_SECS):
+                return False
+            self._released = now
+            return True
 
     def _left_behind(self, leaving: Leaving, event: ModelEvent) -> None:
         with self._lock:
