@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import resource
 import statistics
 import sys
 import tempfile
@@ -27,7 +28,6 @@ import onnx
 
 from benches.load import report, repository
 from benches.load.answers import LOOPBACK
-from benches.load.cpu import memory_bytes
 from benches.load.servers import Launch, Nerite, Ports, Running, nerite_command, running
 
 CONFIG = """backend: "identity" max_batch_size: {size}
@@ -37,7 +37,7 @@ dynamic_batching {{ }}
 """
 BODY = b'{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[1,2],"data":[1,2]}]}'
 KEPT = 0.1
-"""The share of the first cycle's memory that later ones may add."""
+"""The share of the first cycle's memory that all later ones together may add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +122,14 @@ def _reload(live: Running, model: Path, options: argparse.Namespace) -> dict[str
 def _cycles(live: Running, models: Path, options: argparse.Namespace) -> dict[str, Any]:
     (models / "large/1").mkdir(parents=True)
     _write_large(models / "large/1/model.onnx", options.megabytes)
-    idle, loaded, after = memory_bytes(live.process.pid), [], []
+    idle, loaded, after = _resident(live.process.pid), [], []
     for _ in range(options.cycles):
         _post(live, "load", "large")
-        loaded.append(memory_bytes(live.process.pid))
+        loaded.append(_resident(live.process.pid))
         _post(live, "unload", "large")
         _wait_unloaded(live)
-        after.append(memory_bytes(live.process.pid))
-    growth = max(after) / after[0] - 1
+        after.append(_resident(live.process.pid))
+    growth = after[-1] / after[0] - 1
     found = {
         "cycles": options.cycles,
         "idle_mib": idle >> 20,
@@ -139,6 +139,12 @@ def _cycles(live: Running, models: Path, options: argparse.Namespace) -> dict[st
     }
     print("load and unload: " + ", ".join(f"{key} {value}" for key, value in found.items()))
     return found
+
+
+def _resident(pid: int) -> int:
+    """Bytes in memory; not the share of them (Pss), which depends on who else runs."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _write_large(path: Path, megabytes: int) -> None:
