@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,6 @@ def test_a_server_that_stops_ends_idle_streams_with_a_sentence(server: Server) -
     assert server.stop(10)
     with pytest.raises(
         InferenceServerException,
-        match=r"GRPC server is shutting down and has stopped accepting new requests\.",
+        match=re.escape("GRPC server is shutting down and has stopped accepting new requests."),
     ):
         stream.next()

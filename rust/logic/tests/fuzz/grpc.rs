@@ -78,10 +78,12 @@ fn full_request(datatype: DataType) -> InferRequest {
             name: "OUTPUT0".into(),
             binary: true,
             classification: 3,
+            window: None,
         }]
         .into_iter()
         .collect(),
         binary_default: true,
+        windows: Vec::new(),
     }
 }
 

@@ -128,6 +128,7 @@ fn classes(spec: &ModelSpec, request: &InferRequest, random: &mut Random) {
         name: "OUTPUT0".into(),
         binary: true,
         classification,
+        window: None,
     };
     let asked = Asked {
         outputs: [output].into_iter().collect(),
