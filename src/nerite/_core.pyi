@@ -87,6 +87,8 @@ class Engine:
         """Makes these versions the ones that clients reach under `name`, in one atomic step.
 
         A name with nothing ready stays known: requests learn that it has no available versions.
+        A name followed by a zero byte and a namespace is reached by the name alone, as long as
+        no other namespace has a model of that name; then requests learn that it is ambiguous.
         """
 
     def forget(self, name: str) -> None:
@@ -163,6 +165,16 @@ class Version:
 
     def close(self) -> None:
         """Refuses new requests; every `run` returns once what was queued is answered."""
+
+    def retire(self, timeout_secs: float) -> bool:
+        """Waits, without the GIL, until no request needs the version any more, then closes it.
+
+        To be called once another `publish` has taken its place: requests that found it before are
+        still answered. False if the time ran out first; it is closed then too.
+        """
+
+    def set_namespace(self, namespace: str) -> None:
+        """Says which repository it comes from, for the label `namespace` of its metrics."""
 
     def set_load_seconds(self, seconds: float) -> None:
         """Says how long loading took, for `nv_model_load_duration_secs`."""

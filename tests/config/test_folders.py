@@ -85,6 +85,10 @@ def test_only_whole_numbers_are_versions(repository: Path) -> None:
             {"config.pbtxt": PBTXT + "model_repository_agents { }", "1/": None},
             "model_repository_agents must specify at least one agent for m",
         ),
+        (
+            {"config.pbtxt": PBTXT + 'default_model_filename: "../../n/1/x"', "1/": None},
+            "default_model_filename '../../n/1/x' of model 'm' leads out of its version folder",
+        ),
         ({"config.pbtxt": {"b64": "YQD/"}, "1/": None}, "not UTF-8 text"),
         ({"config.pbtxt": "{" * 100_000, "1/": None}, "failed to read text proto from"),
         ({"config.json": "[" * 100_000, "1/": None}, "failed to read JSON from"),
@@ -92,8 +96,8 @@ def test_only_whole_numbers_are_versions(repository: Path) -> None:
         ({"config.json": "[]", "1/": None}, "expected a mapping"),
         ({"config.yaml": "- a", "1/": None}, "expected a mapping"),
     ],
-    ids=["version too big", "config is a folder", "agents", "binary", "deep", "deep JSON",
-         "deep YAML", "a list", "a YAML list"],
+    ids=["version too big", "config is a folder", "agents", "model file", "binary", "deep",
+         "deep JSON", "deep YAML", "a list", "a YAML list"],
 )  # fmt: skip
 def test_a_broken_folder_is_a_clear_error(
     files: dict[str, Any], text: str, repository: Path

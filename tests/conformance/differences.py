@@ -17,11 +17,7 @@ from tests.conformance.vectors import Case
 LATER_THEMES: Final[Mapping[str, str]] = {
     "cache": "response cache",
     "compression": "compression",
-    "grpc_repository": "repository control",
     "raw_http": "raw HTTP",
-    "repository_explicit": "repository control",
-    "repository_none": "repository control",
-    "repository_poll": "repository control",
 }
 
 #: Models of the profiles that need a scheduler that is not there yet.
@@ -36,10 +32,7 @@ LATER: Final[Mapping[str, str]] = {
     "g_meta": "the extensions that are not there yet",
     "hm_get02_": "the extensions that are not there yet",
     "grs_health": "the extensions that are not there yet",
-    "me_unload": "repository control",
     "pm_05_get": "the extensions that are not there yet",
-    "pm_37_get": "repository control",
-    "pm_40_post": "repository control",
     "rs_metadata_ok": "the extensions that are not there yet",
     "sx_cache": "response cache",
     "sid_metadata": "the extensions that are not there yet",
@@ -64,6 +57,9 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     ),
     "gi_typed_uint8_over": ("INVALID_ARGUMENT", "is out of range for datatype 'UINT8'"),
     "generate/gs_missing": (400, "but missing required input(s) ['text_input']"),
+    "gr_broken": ("INVALID_ARGUMENT", "from model repository: Invalid argument: failed to read"),
+    "gr_config_bad": ("INVALID_ARGUMENT", "failed to read JSON from <config override>:1:2"),
+    "gr_unknown": ("NOT_FOUND", "failed to unload 'nosuch': there is no model of that name"),
     "hm_get28_onx2": (200, '"inputs":[{"name":"A"'),
     "ib_bytes_trunc": (400, "incomplete string data for inference input 'INPUT0'"),
     "ib_json_out_fp16": (200, '"data":[1.5,0.0,-2.0]'),
@@ -79,10 +75,31 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "ij_val_uint8_over": (400, "value 256 of input 'INPUT0' for model 't_uint8'"),
     "lg_bad_json": (400, "failed to parse the request JSON buffer: Expecting property name"),
     "me_model_errors": (200, 'nv_inference_request_success{model="err",version="1"} 1'),
+    "me_unload": (200, 'nv_inference_request_success{model="id_fp32",version="1"} 0'),
     "me_validation_errors": (200, 'model="id_fp32",version="1",reason="OTHER"} 2'),
     "pm_metrics_root": (404, "Not Found"),
     "sm_in_offset_page": (200, '"data":[6.0,7.0]'),
     "sm_register_offset": (200, '[{"name":"a","key":"/nv_a","offset":16,"byte_size":16}]'),
+    "re_config_bad_json": (200, '"reason":"Invalid argument: failed to read JSON from <config'),
+    "re_config_empty": (400, "failed to read JSON from <config override>:1:1: Expecting value"),
+    "re_config_name": (400, "directory name must equal model name"),
+    "re_config_new_model": (
+        404,
+        "failed to load 'newmodel', failed to poll from model repository",
+    ),
+    "re_config_unknown_field": (400, "has no field named"),
+    "re_file": (200, '"data":[1.0,2.0,3.0,4.0]'),
+    "re_file_escape": (400, "file '../x/model.onnx' of model 'fresh' is not a path inside"),
+    "re_file_version5": (200, '"model_version":"5"'),
+    "re_load_broken": (200, "config.pbtxt:2:1: Message type"),
+    "re_load_noversions": (200, '{"name":"noversions","state":"UNAVAILABLE","reason":"Invalid'),
+    "re_name_blank": (404, "no model repository has a model '%20'"),
+    "re_name_encoded": (404, "no model repository has a model 'a%2Fb'"),
+    "re_removed_folder": (200, '"data":[1.0,2.0]'),
+    "re_unload_unknown": (404, "failed to unload 'nosuch': there is no model of that name"),
+    "rn_index_bad": (400, "failed to parse the request JSON buffer: Expecting property name"),
+    "rn_load": (503, "is not allowed if the model control mode is none"),
+    "rp_break": (200, '"data":[1.0,2.0]'),
     "sx_errors": (200, '"success":{"count":1'),
     "sx_queue": (200, '"fail":{"count":2'),
 }
@@ -96,7 +113,7 @@ def later(case: Case) -> str:
 def _later_model(case: Case) -> str:
     text = json.dumps(case.steps)
     for model, why in LATER_MODELS.items():
-        if f"/v2/models/{model}/" in text or f'/v2/models/{model}"' in text:
+        if f"/models/{model}/" in text or f'/v2/models/{model}"' in text:
             return why
         if f'"model_name": "{model}"' in text or f'"name": "{model}"' in text:
             return why

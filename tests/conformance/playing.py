@@ -49,6 +49,8 @@ class Play:
                 told += self._ask_together(step)
             elif any(word in step for word in ("request", "rpc", "metrics")):
                 told.append(self._ask(step))
+            elif "poll" in step:
+                self._poll(step)
             else:
                 self._act(step)
         return told

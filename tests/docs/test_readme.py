@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
     """What `nerite serve build/demo-models` serves, after `make demo` has put it there."""
     repository = CHECKOUT / "build/demo-models"
     demo_models.prepare(CHECKOUT / "examples", repository)
-    with serve(repository) as running:
+    with serve(repository, model_control_mode="explicit", load_models=("*",)) as running:
         yield running
 
 

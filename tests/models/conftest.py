@@ -48,6 +48,10 @@ class FakeVersion:
             raise answer
         return answer
 
+    def retire(self, timeout_secs: float) -> bool:
+        self.close()
+        return True
+
     def set_load_seconds(self, seconds: float) -> None:
         assert seconds >= 0
 

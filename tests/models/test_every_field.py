@@ -29,7 +29,7 @@ OFF = (
 USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
     instance_group default_model_filename metric_tags parameters model_transaction_policy
-    model_metrics optimization.graph ensemble_scheduling.step
+    model_metrics model_repository_agents optimization.graph ensemble_scheduling.step
 """.split()  # noqa: SIM905
 #: Fields that change no answer of ours, and why.
 NOTHING = {
@@ -109,10 +109,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     "output.is_non_linear_format_io": (
         "OUT: is_non_linear_format_io: true",
         "Non-linear IO format",
-    ),
-    "model_repository_agents": (
-        'model_repository_agents { agents { name: "checksum" } }',
-        "unable to find 'libtritonrepoagent",
     ),
 }
 

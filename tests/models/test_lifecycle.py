@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from nerite.errors import InvalidArgument, NotFound
-from nerite.models.lifecycle import Lifecycle, ModelEvent
+from nerite.models.control import ModelControl
+from nerite.models.events import ModelEvent
+from nerite.models.lifecycle import Lifecycle
 from nerite.models.options import LoadOptions
 from nerite.models.repository import DUPLICATE, Repository
 from nerite.models.states import Entry, State, StateTable, reason_of
@@ -210,8 +212,10 @@ def test_models_load_at_the_same_time(tmp_path: Path, engine: Any, write: Any) -
         write(tmp_path / name, {"config.pbtxt": PYTHON, "1/model.py": code})
     states = StateTable()
     events: list[ModelEvent] = []
-    lifecycle = Lifecycle(engine, states, LoadOptions(threads=3), events.append)
-    lifecycle.load_all(Repository([LocalStore(tmp_path)]).scan())
+    options = LoadOptions(threads=3)
+    lifecycle = Lifecycle(engine, states, options, events.append)
+    repository = Repository([LocalStore(tmp_path)])
+    ModelControl(repository, lifecycle, states, options).start(repository.scan())
     assert not states.all_ready() or states.settled()
     assert states.wait_settled(15)
     del sys.modules["meeting"]

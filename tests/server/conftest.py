@@ -25,6 +25,10 @@ class FakeVersion:
         self._closed.get()
         self._closed.put(None)
 
+    def retire(self, timeout_secs: float) -> bool:
+        self.close()
+        return True
+
     def set_load_seconds(self, seconds: float) -> None:
         assert seconds >= 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable, Unsupported
-from nerite.models.lifecycle import ModelEvent
+from nerite.models.events import ModelEvent
 from nerite.server.options import ServerOptions
 from nerite.server.server import Server
 
@@ -113,8 +113,9 @@ def test_the_index_is_answered_from_the_states(tmp_path: Path, fake_core: Any) -
         assert len(ask("repository_index", b'{"ready": false}')) == 2
         for payload in (b"{x", b"[]", b'{"ready": 1}'):
             assert isinstance(ask("repository_index", payload), InvalidArgument)
-        assert isinstance(ask("repository_load"), Unavailable)
-        assert "control mode is none" in str(ask("repository_unload"))
+        refused = ask("repository_load", b'{"transport": "http", "model": "good", "body": ""}')
+        assert isinstance(refused, Unavailable)
+        assert "control mode is none" in str(ask("repository_unload", b'{"model": "good"}'))
         assert isinstance(ask("something"), Unsupported)
 
 
@@ -181,7 +182,9 @@ def test_the_engine_is_told_the_limits(fake_core: Any) -> None:
     [
         ({"http_port": 70000}, "the http port is 70000; it must be from 0 to 65535"),
         ({"http_port": 8001}, "the http port and the grpc port are both 8001"),
-        ({"model_control_mode": "poll"}, "option 'model_control_mode' is 'poll'; one of none"),
+        ({"model_control_mode": "x"}, "option 'model_control_mode' is 'x'; one of none, poll, ex"),
+        ({"load_models": ("m",)}, "requires setting '--model-control-mode=explicit' as well."),
+        ({"poll_secs": 0}, "option 'poll_secs' is 0; it must be > 0"),
         ({"log_format": "zz"}, "option 'log_format' is 'zz'"),
         ({"load_threads": 0}, "option 'load_threads' is 0; it must be >= 1"),
         ({"drain_delay_secs": -1}, "option 'drain_delay_secs' is -1; it must be >= 0"),

@@ -11,8 +11,6 @@ FEATURES = {
     "cloud storage",
     "compression",
     "ensembles",
-    "namespaces",
-    "repository control",
 }
 
 

@@ -19,11 +19,12 @@ use pyo3::types::{PyDict, PyList};
 use crate::arrays::{strings, view};
 use crate::errors::to_python;
 use crate::sender::{Responders, ResponseSender};
+use crate::version::Held;
 
 /// What a batch and its requests share; it lives as long as Python keeps one of them.
 pub struct Data {
     /// The version that executes.
-    pub version: Arc<Version>,
+    pub version: Arc<Held>,
     /// Rows of all requests.
     pub rows: u32,
     /// The inputs, joined.

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use nerite_engine::Version;
 use nerite_engine::instance::Work;
 use nerite_engine::lane::Outcome;
 use nerite_engine::server::Shared;
@@ -18,6 +17,7 @@ use crate::batch::{Batch, Data};
 use crate::errors::from_python;
 use crate::outputs::outcomes;
 use crate::sender::Responders;
+use crate::version::Held;
 
 /// Runs `work` without the GIL, on the calling thread.
 pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
@@ -27,7 +27,7 @@ pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> 
 /// Serves batches on the calling instance thread until the version is closed and empty.
 pub fn run(
     py: Python<'_>,
-    version: &Arc<Version>,
+    version: &Arc<Held>,
     shared: &Shared,
     execute: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
@@ -67,7 +67,7 @@ pub fn run(
 #[inline(never)]
 fn run_decoupled(
     py: Python<'_>,
-    version: &Arc<Version>,
+    version: &Arc<Held>,
     shared: &Shared,
     execute: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
@@ -103,7 +103,7 @@ fn run_decoupled(
     }
 }
 
-fn take(work: &mut Work, version: &Arc<Version>, shared: &Shared) -> Arc<Data> {
+fn take(work: &mut Work, version: &Arc<Held>, shared: &Shared) -> Arc<Data> {
     let rows = work.rows();
     let inputs = std::mem::take(&mut work.inputs);
     for input in &inputs {

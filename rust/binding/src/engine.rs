@@ -20,7 +20,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::call::without_gil;
 use crate::errors::{from_exception, to_python};
 use crate::traces::to_dict;
-use crate::version::Version;
+use crate::version::{Held, Version};
 
 /// The data plane.
 #[pyclass(frozen, module = "nerite._core")]
@@ -80,7 +80,7 @@ impl Engine {
             .add_version(config_json, config_proto, version, labels);
         let inner = made.map_err(|why| to_python(py, &why))?;
         Ok(Version {
-            inner,
+            inner: Arc::new(Held(inner)),
             shared: self.inner.shared().clone(),
         })
     }
@@ -88,7 +88,7 @@ impl Engine {
     fn publish(&self, name: &str, ready: Vec<Py<Version>>, unready: Vec<u64>) {
         let ready = ready
             .iter()
-            .map(|version| version.get().inner.clone())
+            .map(|version| version.get().inner.0.clone())
             .collect();
         self.inner.publish(name, ready, unready);
     }

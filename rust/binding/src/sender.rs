@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nerite_engine::Version;
 use nerite_engine::lane::{Outcome, Pending};
 use nerite_engine::responses::{Answer, Responder, Sending};
 use nerite_logic::Error;
@@ -18,6 +17,7 @@ use smallvec::SmallVec;
 use crate::batch::Data;
 use crate::call::without_gil;
 use crate::outputs::{COPIED, single};
+use crate::version::Held;
 
 /// How long a model waits for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,7 +71,7 @@ impl Responders {
 /// Sends the responses to one request of a decoupled model.
 #[pyclass(frozen, module = "nerite._core")]
 pub struct ResponseSender {
-    version: Arc<Version>,
+    version: Arc<Held>,
     responder: Arc<Responder>,
     asked: SmallVec<[RequestedOutput; 2]>,
 }

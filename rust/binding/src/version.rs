@@ -2,6 +2,7 @@
 //! One model version as Python holds it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nerite_engine::metadata::ModelStatistics;
 use nerite_engine::server::Shared;
@@ -9,10 +10,22 @@ use pyo3::prelude::*;
 
 use crate::call;
 
+/// The one reference to a version that Python has, however many batches it keeps: whatever else refers to
+/// the version is the table or a request.
+pub struct Held(pub Arc<nerite_engine::Version>);
+
+impl std::ops::Deref for Held {
+    type Target = nerite_engine::Version;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 /// One version of one model.
 #[pyclass(frozen, module = "nerite._core")]
 pub struct Version {
-    pub inner: Arc<nerite_engine::Version>,
+    pub inner: Arc<Held>,
     pub shared: Arc<Shared>,
 }
 
@@ -35,6 +48,20 @@ impl Version {
 
     fn close(&self, py: Python<'_>) {
         call::without_gil(py, || self.inner.close());
+    }
+
+    fn retire(&self, py: Python<'_>, timeout_secs: f64) -> bool {
+        let limit = Duration::try_from_secs_f64(timeout_secs).unwrap_or(Duration::ZERO);
+        call::without_gil(py, || {
+            let left = nerite_engine::Version::wait_unreachable(&self.inner.0, limit);
+            self.inner.close();
+            left
+        })
+    }
+
+    fn set_namespace(&self, namespace: String) {
+        // Told once, when the version is made; a second time changes nothing.
+        let _ = self.inner.namespace.set(namespace);
     }
 
     fn set_load_seconds(&self, seconds: f64) {

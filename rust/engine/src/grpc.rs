@@ -27,7 +27,7 @@ use crate::routes::Rpc;
 use crate::routes::guard::{Call, Entered, Peer, Sight};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{infer, settings, shared_memory};
+use crate::{infer, repository, settings, shared_memory};
 
 type Reply = Response<ReplyBody>;
 
@@ -287,6 +287,11 @@ async fn cold(admitted: Call<'_>, shared: &Arc<Shared>) -> Result<Bytes, Error> 
         Rpc::RepositoryIndex => {
             drop(table);
             return repository_index(message, sight, shared).await;
+        }
+        Rpc::RepositoryModelLoad | Rpc::RepositoryModelUnload => {
+            drop(table);
+            let load = rpc == Rpc::RepositoryModelLoad;
+            return repository::over_grpc(load, decode(message)?, shared).await;
         }
         Rpc::LogSettings => {
             drop(table);

@@ -26,7 +26,7 @@ use crate::routes::{Ask, Route, Target};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{generate, infer, metrics, settings, shared_memory};
+use crate::{generate, infer, metrics, repository, settings, shared_memory};
 
 /// An answer.
 pub type Reply = Response<ReplyBody>;
@@ -183,6 +183,11 @@ async fn dispatch(
                 answer = visible_index(&answer, permit.sight())?;
             }
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
+        }
+        Route::RepositoryModel(load, model, repository) => {
+            let body = read_body(body, None, shared).await?;
+            repository::over_http(load, model, repository, body, shared).await?;
+            Ok(with_type(StatusCode::OK, JSON, ReplyBody::default()))
         }
     }
 }

@@ -42,6 +42,7 @@ mod generate;
 mod grpc_stream;
 mod infer;
 pub mod metadata;
+pub mod repository;
 pub mod routes;
 mod settings;
 mod spelling;

@@ -302,6 +302,10 @@ fn labels(version: &Arc<Version>) -> String {
     pair(&mut labels, "model", &version.spec.name);
     labels.push(',');
     pair(&mut labels, "version", &version.number_text);
+    if let Some(namespace) = version.namespace.get() {
+        labels.push(',');
+        pair(&mut labels, "namespace", namespace);
+    }
     for (tag, value) in &version.spec.metric_tags {
         labels.push_str(",_");
         pair(&mut labels, tag, value);

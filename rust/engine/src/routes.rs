@@ -46,6 +46,8 @@ pub enum Route<'a> {
     Generate(Target<'a>),
     GenerateStream(Target<'a>),
     RepositoryIndex,
+    /// A load (`true`) or an unload of a model, and the repository if the path names one.
+    RepositoryModel(bool, &'a str, Option<&'a str>),
     LogSettings,
     TraceSettings(Option<Target<'a>>),
     SharedMemory(Device, Ask, Option<&'a str>),
@@ -98,8 +100,26 @@ impl<'a> Route<'a> {
                 ("repository", index) if index.strip_suffix("/index").is_some_and(is_name) => {
                     Some(Self::RepositoryIndex)
                 }
+                ("repository", model) => Self::of_repository(model),
                 _ => None,
             },
+        }
+    }
+
+    fn of_repository(path: &'a str) -> Option<Self> {
+        let (repository, rest) = match path.strip_prefix("models/") {
+            Some(rest) => (None, rest),
+            None => {
+                let (repository, rest) = path.split_once("/models/")?;
+                (Some(repository).filter(|name| is_name(name)), rest)
+            }
+        };
+        let (model, verb) = rest.split_once('/')?;
+        match verb {
+            "load" | "unload" if is_name(model) => {
+                Some(Self::RepositoryModel(verb == "load", model, repository))
+            }
+            _ => None,
         }
     }
 
@@ -161,6 +181,7 @@ impl<'a> Route<'a> {
         match self {
             Self::ModelInfer(_)
             | Self::RepositoryIndex
+            | Self::RepositoryModel(..)
             | Self::Generate(_)
             | Self::GenerateStream(_)
             | Self::SharedMemory(_, Ask::Register | Ask::Unregister, _) => "POST",
@@ -183,7 +204,7 @@ impl<'a> Route<'a> {
             Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
                 Category::Inference
             }
-            Self::RepositoryIndex => Category::ModelRepository,
+            Self::RepositoryIndex | Self::RepositoryModel(..) => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
@@ -204,6 +225,7 @@ impl<'a> Route<'a> {
             Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
                 Need::Scope(Scope::Infer)
             }
+            Self::RepositoryModel(..) => Need::Scope(Scope::Manage),
             Self::SharedMemory(_, Ask::Status, _) => Need::AnyKey,
             // What is registered is read and written in the server's name.
             Self::SharedMemory(..) => Need::Scope(Scope::Manage),
@@ -225,6 +247,7 @@ impl<'a> Route<'a> {
             | Self::Generate(target)
             | Self::GenerateStream(target)
             | Self::TraceSettings(Some(target)) => Subject::Model(target.name),
+            Self::RepositoryModel(_, model, _) => Subject::Model(model),
             Self::ServerLive
             | Self::ServerReady
             | Self::ServerMetadata
@@ -260,6 +283,8 @@ pub enum Rpc {
     ModelInfer,
     ModelStreamInfer,
     RepositoryIndex,
+    RepositoryModelLoad,
+    RepositoryModelUnload,
     HealthCheck,
     LogSettings,
     TraceSetting,
@@ -281,6 +306,8 @@ impl Rpc {
                 "ModelConfig" => Some(Self::ModelConfig),
                 "ModelStatistics" => Some(Self::ModelStatistics),
                 "RepositoryIndex" => Some(Self::RepositoryIndex),
+                "RepositoryModelLoad" => Some(Self::RepositoryModelLoad),
+                "RepositoryModelUnload" => Some(Self::RepositoryModelUnload),
                 "LogSettings" => Some(Self::LogSettings),
                 "TraceSetting" => Some(Self::TraceSetting),
                 _ => Self::of_region(method),
@@ -314,7 +341,9 @@ impl Rpc {
             Self::ModelConfig => Category::ModelConfig,
             Self::ModelStatistics => Category::Statistics,
             Self::ModelInfer | Self::ModelStreamInfer => Category::Inference,
-            Self::RepositoryIndex => Category::ModelRepository,
+            Self::RepositoryIndex | Self::RepositoryModelLoad | Self::RepositoryModelUnload => {
+                Category::ModelRepository
+            }
             Self::TraceSetting => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
@@ -334,6 +363,7 @@ impl Rpc {
             | Self::ModelStatistics
             | Self::RepositoryIndex => Need::AnyKey,
             Self::ModelInfer | Self::ModelStreamInfer => Need::Scope(Scope::Infer),
+            Self::RepositoryModelLoad | Self::RepositoryModelUnload => Need::Scope(Scope::Manage),
             Self::SharedMemory(_, Ask::Status) => Need::AnyKey,
             Self::SharedMemory(..) => Need::Scope(Scope::Manage),
             Self::LogSettings | Self::TraceSetting if writes => Need::Scope(Scope::Manage),
@@ -350,7 +380,7 @@ impl Rpc {
             | Self::ModelStatistics
             | Self::ModelInfer
             | Self::ModelStreamInfer => Some(1),
-            Self::TraceSetting => Some(2),
+            Self::TraceSetting | Self::RepositoryModelLoad | Self::RepositoryModelUnload => Some(2),
             Self::ServerLive
             | Self::ServerReady
             | Self::ServerMetadata
@@ -452,6 +482,18 @@ mod tests {
             ("/v2/systemsharedmemory/region//status", None),
             ("/v2/systemsharedmemory/region/r", None),
             ("/v2/systemsharedmemory", None),
+            (
+                "/v2/repository/models/m/load",
+                Some(Route::RepositoryModel(true, "m", None)),
+            ),
+            (
+                "/v2/repository/r/models/m/unload",
+                Some(Route::RepositoryModel(false, "m", Some("r"))),
+            ),
+            ("/v2/repository/models//load", None),
+            ("/v2/repository/models/m/load/", None),
+            ("/v2/repository/models/m/n/load", None),
+            ("/v2/repository/models/m/keep", None),
             ("/v1/models/m", None),
             ("", None),
         ];

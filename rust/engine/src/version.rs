@@ -2,8 +2,8 @@
 //! One version of one model: what it declares, its queue, and the instances that wait on it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -35,6 +35,8 @@ pub struct Version {
     pub number: u64,
     /// Its number as answers print it.
     pub number_text: ByteString,
+    /// The repository that it comes from, where models have namespaces.
+    pub namespace: OnceLock<String>,
     /// The completed configuration, as the config endpoint answers.
     pub config_json: Bytes,
     /// The same as `inference.ModelConfig`.
@@ -93,6 +95,7 @@ impl Version {
             pools: spec.inputs.iter().map(|_| Arc::default()).collect(),
             number,
             number_text: number.to_string().into(),
+            namespace: OnceLock::new(),
             config_json: config.0,
             config_proto: config.1,
             labels,
@@ -205,6 +208,25 @@ impl Version {
     pub fn close(&self) {
         self.queue.lock().closed = true;
         self.work.notify_all();
+    }
+
+    /// Waits until no table names the version and no request is on its way to or from it, so that closing
+    /// it refuses nobody; `false` if the time ran out first. The caller's own reference is not counted.
+    ///
+    /// A request has the version from the moment in which it found it in the table, long before it is
+    /// queued, until its reply is encoded. Counting the references costs requests nothing; looking again
+    /// and again costs a thread that has nothing else to do.
+    pub fn wait_unreachable(this: &Arc<Self>, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        let mut pause = Duration::from_micros(50);
+        while Arc::strong_count(this) > 1 {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+        true
     }
 
     /// Refuses what is queued too, for an engine that must end now.

@@ -30,6 +30,7 @@ _BY_STATUS = {
     401: errors.Unauthenticated,
     403: errors.PermissionDenied,
     404: errors.NotFound,
+    501: errors.Unsupported,
     503: errors.Unavailable,
 }
 
@@ -60,7 +61,9 @@ class Client:
         NeriteError: The server refused, with its text.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, api_key: str = "", timeout: float = 60.0) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, api_key: str = "", timeout: float | None = 60.0
+    ) -> None:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise errors.InvalidArgument(f"'{url}' is not an address like {DEFAULT_URL}")
@@ -97,6 +100,15 @@ class Client:
         """Every model version that the server knows, with state and reason."""
         models: list[dict[str, str]] = self.post("/v2/repository/index", {})
         return models
+
+    def load(self, model: str, parameters: Mapping[str, str] | None = None) -> None:
+        """Loads a model; `parameters` may bring its configuration and files."""
+        self.post(_control_path(model, "load"), {"parameters": dict(parameters or {})})
+
+    def unload(self, model: str, *, dependents: bool = False) -> None:
+        """Unloads a model."""
+        asked = {"parameters": {"unload_dependents": dependents}}
+        self.post(_control_path(model, "unload"), asked)
 
     def metadata(self, model: str, version: str = "") -> dict[str, Any]:
         """A model's inputs and outputs."""
@@ -139,6 +151,10 @@ def model_path(model: str, version: str = "") -> str:
     """The resource of a model or of one of its versions."""
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{version}" if version else path
+
+
+def _control_path(model: str, verb: str) -> str:
+    return f"/v2/repository/models/{quote(model, safe='')}/{verb}"
 
 
 def _request(inputs: Mapping[str, Tensor]) -> tuple[bytes, list[bytes]]:

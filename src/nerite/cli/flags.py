@@ -97,11 +97,36 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--model-control-mode",
         "text",
-        "none: all models are loaded at the start.",
+        "none: all models are loaded at the start; explicit: those of --load-model, and what "
+        "clients load and unload; poll: all, and again what changes on disk.",
         REPOSITORY,
         default="none",
         option="model_control_mode",
-        choices=("none",),
+        choices=("none", "poll", "explicit"),
+    ),
+    Flag(
+        "--load-model",
+        "list",
+        "Load this model at the start, * for all; with --model-control-mode=explicit.",
+        REPOSITORY,
+        option="load_models",
+    ),
+    Flag(
+        "--model-namespacing",
+        "bool",
+        "Let each repository have models of the same name.",
+        REPOSITORY,
+        default="false",
+        option="model_namespacing",
+    ),
+    Flag(
+        "--repository-poll-secs",
+        "int",
+        "How often --model-control-mode=poll looks; a change counts once two looks agree.",
+        REPOSITORY,
+        default="15",
+        option="poll_secs",
+        minimum=1,
     ),
     Flag(
         "--disable-auto-complete-config",
@@ -449,19 +474,12 @@ FLAGS: tuple[Flag, ...] = (
     _warned(
         "--cache-directory", "text", "a response cache is not offered yet, so nothing is loaded"
     ),
-    _warned("--repoagent-directory", "text", "repository agents are not offered yet"),
+    _warned(
+        "--repoagent-directory",
+        "text",
+        "native agents are not loaded: `checksum` is built in, others are named module:Class",
+    ),
     # Refused: whoever asks for these relies on something that would not happen.
-    _refused(
-        "--repository-poll-secs",
-        "int",
-        "polling is not offered yet (--model-control-mode=poll); restart to see changes",
-    ),
-    _refused(
-        "--load-model",
-        "list",
-        "explicit control is not offered yet; all models of the repository are loaded",
-    ),
-    _refused("--model-namespacing", "bool", f"model namespaces are {_LATER}", "false"),
     _refused("--reuse-http-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
     _refused("--reuse-grpc-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
     _refused("--grpc-use-ssl", "bool", _TLS, "false"),

@@ -89,9 +89,7 @@ def read_value(flag: Flag, given: Given) -> Any:
         return _float(flag, word)
     if flag.choices and word not in flag.choices:
         accepted = " or ".join(f"'{choice}'" for choice in flag.choices)
-        later = {"poll", "explicit"} & {word} if flag.name == "--model-control-mode" else ()
-        hint = " (not offered yet)" if later else ""
-        raise InvalidArgument(f"{flag.name}: '{word}' is not accepted{hint}; {accepted} is")
+        raise InvalidArgument(f"{flag.name}: '{word}' is not accepted; {accepted} is")
     return word
 
 

@@ -24,7 +24,6 @@ from nerite.cli.trace_config import older_words, trace_options
 from nerite.errors import InvalidArgument, NeriteError
 
 if TYPE_CHECKING:
-    from nerite.models.lifecycle import ModelEvent
     from nerite.models.states import Entry
     from nerite.server.options import ServerOptions
     from nerite.server.server import Server
@@ -65,6 +64,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
             "no models: name a model repository, a model folder or a model file, "
             "or give --model-repository"
         )
+    values["load_models"] = tuple(values.pop("load_models", ()))
     values["backend_config"] = backend_settings(values.pop("backend_config", ()))
     values |= metrics_settings(values.pop("metrics_config", ()))
     words = [*older_words(values), *values.pop("trace_config", ())]
@@ -80,9 +80,8 @@ def _run(options: ServerOptions) -> int:
     from nerite.server.process import serve_forever
     from nerite.server.server import Server
 
-    shown = _Screen()
-    server = Server(options, observer=shown.notice)
-    shown.server = server
+    server = Server(options)
+    threading.Thread(target=_show, args=(server,), name="nerite-screen", daemon=True).start()
     code = serve_forever(server)
     if code:
         # Threads of a server that ran out of time may still be at work: do not wait for them.
@@ -92,30 +91,23 @@ def _run(options: ServerOptions) -> int:
     return code
 
 
-class _Screen:
-    """Shows the start-up screen once every load has ended; the first event starts the wait."""
-
-    def __init__(self) -> None:
-        self.server: Server | None = None
-        self._begun = threading.Lock()
-
-    def notice(self, _: ModelEvent) -> None:
-        if self._begun.acquire(blocking=False):
-            threading.Thread(target=self._show, name="nerite-screen", daemon=True).start()
-
-    def _show(self) -> None:
-        if self.server is None or not self.server.wait_loaded():
-            return
-        try:
-            text = start_screen(self.server, screen.Paint.for_stdout())
-        except NeriteError:  # stopped meanwhile
-            return
-        print(text, flush=True)
+def _show(server: Server) -> None:
+    """Shows the start-up screen once every load of the start has ended."""
+    if not server.wait_started() or not server.wait_loaded():
+        return
+    try:
+        text = start_screen(server, screen.Paint.for_stdout())
+    except NeriteError:  # stopped meanwhile
+        return
+    print(text, flush=True)
 
 
 def start_screen(server: Server, paint: screen.Paint) -> str:
     """What loaded, with which inputs and outputs, and what to try."""
     entries = server.states.index()
+    if not entries:
+        where = f" --url {server.http_url}" if server.options.allow_http else ""
+        return f"no model is loaded; to load one: nerite models load NAME{where}"
     rows = [_row(server, entry) for entry in entries]
     lines = [screen.table(["MODEL", "VERSION", "STATE", "INPUTS -> OUTPUTS"], rows, paint)]
     ready = [entry for entry in entries if str(entry.state) == "READY"]

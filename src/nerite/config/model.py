@@ -166,6 +166,12 @@ class ModelConfig:
         return parts.sequence_batching(self._message.sequence_batching)
 
     @property
+    def agents(self) -> tuple[tuple[str, dict[str, str]], ...]:
+        """The repository agents that act before the model is loaded: name and parameters."""
+        agents = self._message.model_repository_agents.agents
+        return tuple((agent.name, dict(agent.parameters)) for agent in agents)
+
+    @property
     def ensemble_steps(self) -> tuple[parts.EnsembleStep, ...]:
         """The steps of an ensemble; empty for any other model."""
         return tuple(parts.ensemble_step(s) for s in self._message.ensemble_scheduling.step)

@@ -118,6 +118,17 @@ def read_model(
     return LoadedConfig(found.config, found.versions, folder, found.file, warnings, found.positions)
 
 
+def read_written(
+    folder: Path, *, config_name: str | None = None, override_json: str | None = None
+) -> ModelConfig:
+    """A configuration as it stands, neither completed nor checked; empty if there is none.
+
+    Raises ConfigError where it cannot be read.
+    """
+    request = Request(config_name=config_name, override_json=override_json)
+    return ModelConfig(_written(Examined(folder), folder, request)[0])
+
+
 def examine(folder: Path, request: Request) -> Examined:
     """All that can be said about a model folder; what an inferrer raises passes through."""
     name = request.name if request.name is not None else folder.resolve().name

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from nerite.backends import registry
 from nerite.backends.contract import AutoCompletes, Backend, Device, Model, Shared
@@ -22,16 +22,22 @@ from nerite.config import (
     choose_versions,
     find_versions,
 )
-from nerite.config.read import examine
+from nerite.config.read import examine, read_written
+from nerite.config.rules.identity import AGENTS
 from nerite.errors import ConfigError, InvalidArgument, Unsupported
 from nerite.models.instance import Instance
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
 from nerite.models.unsupported import refuse_unsupported
+from nerite.stores.agents import Prepared
 from nerite.stores.local import resolve_inside
 
 if TYPE_CHECKING:
     from nerite._core import Version
+
+
+#: As long as it takes.
+FOREVER: Final = 1e9
 
 
 class Adds(Protocol):
@@ -52,8 +58,11 @@ class LiveVersion:
     instances: list[Instance] = field(default_factory=list)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Finishes what was accepted, ends the instances; whether all ended in time."""
-        self.core.close()
+        """Finishes what was accepted, ends the instances; whether all ended in time.
+
+        Requests that found the version before another took its place in the table are accepted too.
+        """
+        self.core.retire(FOREVER if timeout is None else timeout)
         ended = [instance.join(timeout) for instance in self.instances]
         if all(ended):
             self.shared.clear()
@@ -67,7 +76,31 @@ class LiveModel:
     name: str
     config: ModelConfig
     versions: list[LiveVersion]
+    found: Found
+    """What it was loaded from."""
+    prepared: Prepared
     warnings: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other models."""
+        return self.found.key
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Its versions, ascending."""
+        return tuple(version.number for version in self.versions)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Ends every version and lets go of their files; whether all ended in time."""
+        # A list: one that did not end in time must not keep the others from being told to.
+        ended = all([version.stop(timeout) for version in self.versions])  # noqa: C419
+        if ended:
+            # Whoever still holds the model must not hold its memory.
+            self.versions.clear()
+            self.prepared.release()
+            self.found.release()
+        return ended
 
 
 class Loading:
@@ -75,14 +108,20 @@ class Loading:
 
     def __init__(self, found: Found, options: LoadOptions) -> None:
         self._found = found
+        self._folder = found.folder
+        self._prepared = Prepared()
         self._options = options
         self._shared: dict[Path, Shared] = {}
         self.versions: tuple[int, ...] = ()
         """The versions that are being loaded, as far as they are known."""
 
     def read(self) -> LoadedConfig:
-        """Reads, completes and checks the configuration; the backend is asked for what it knows."""
+        """Reads, completes and checks the configuration; the backend is asked for what it knows.
+
+        Repository agents that the configuration names act first, and may lead to another folder.
+        """
         found, options = self._found, self._options
+        self._folder = self._prepared.run(_agents(found, options), found.folder)
         request = Request(
             name=found.name,
             auto_complete=options.auto_complete,
@@ -92,14 +131,14 @@ class Loading:
             settings=options.settings,
             renamed=found.renamed,
         )
-        examined = examine(found.folder, request)
+        examined = examine(self._folder, request)
         self.versions = examined.versions
         if examined.problems or examined.config is None:
             raise ConfigError(*examined.problems)
         return LoadedConfig(
             examined.config,
             examined.versions,
-            found.folder,
+            self._folder,
             examined.file,
             tuple(examined.warnings),
             examined.positions,
@@ -109,11 +148,13 @@ class Loading:
         """Starts the instances of every version."""
         config = loaded.config
         kind = self._backend(config, self._version_folder(loaded.versions[-1]))
-        live = LiveModel(config.name, config, [], loaded.warnings)
-        labels = _labels(config, self._found.folder)
+        live = LiveModel(config.name, config, [], self._found, self._prepared, loaded.warnings)
+        labels = _labels(config, self._folder)
         try:
             for number in loaded.versions:
                 core = engine.add_version(config.to_json(), config.to_proto(), number, labels)
+                if self._found.namespace:
+                    core.set_namespace(self._found.namespace)
                 folder = self._version_folder(number)
                 version = LiveVersion(number, core, self._shared.setdefault(folder, Shared()))
                 live.versions.append(version)
@@ -128,6 +169,7 @@ class Loading:
         """Lets go of what completing the configuration opened; for a load that failed."""
         for shared in self._shared.values():
             shared.clear()
+        self._prepared.release()
 
     def _start(
         self, version: LiveVersion, kind: type[Backend], config: ModelConfig, folder: Path
@@ -149,7 +191,7 @@ class Loading:
         if config.backend == "" or config.scheduling == "ensemble":
             return config
         folder = version_dir.resolve()
-        found = tuple(find_versions(self._found.folder).folders)
+        found = tuple(find_versions(self._folder).folders)
         # Kept for the case that the backend refuses: these are the versions that are unavailable.
         self.versions, _ = choose_versions(found, config.version_policy, config.name)
         kind = self._backend(config, folder)
@@ -159,17 +201,18 @@ class Loading:
         return cast(AutoCompletes, kind).complete(model)
 
     def _backend(self, config: ModelConfig, folder: Path) -> type[Backend]:
+        _refuse_asked_code(self._found, config.backend, "backend", self._options)
         _refuse_what_comes_later(config)
         model = self._model(config, 0, folder, "")
         registry.check_runtime(model, config.backend)
         return registry.find(config.backend)
 
     def _model(self, config: ModelConfig, version: int, folder: Path, instance: str) -> Model:
-        linked = self._found.override_json is not None
+        linked = self._found.linked
         return Model(
             config=config,
             version=version,
-            folder=folder if linked else self._found.folder.resolve(),
+            folder=folder if linked else self._folder.resolve(),
             version_folder=folder,
             instance=instance,
             settings=self._options.settings.for_backend(config.backend),
@@ -178,7 +221,14 @@ class Loading:
         )
 
     def _version_folder(self, number: int) -> Path:
-        return (self._found.folder / str(number)).resolve()
+        return (self._folder / str(number)).resolve()
+
+
+def written(found: Found, options: LoadOptions) -> ModelConfig:
+    """A configuration as it stands, neither completed nor checked."""
+    return read_written(
+        found.folder, config_name=options.config_name, override_json=found.override_json
+    )
 
 
 def _placements(config: ModelConfig, cores: int) -> Iterator[tuple[str, Device]]:
@@ -209,6 +259,40 @@ def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
                     f"'{config.name}' cannot be read: {why}"
                 ) from why
     return labels
+
+
+def _agents(found: Found, options: LoadOptions) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The agents that a configuration names; none if it cannot be read, which is told elsewhere."""
+    try:
+        config = written(found, options)
+    except (ConfigError, OSError):
+        return ()
+    # A name that is none is told with file and line when the configuration is checked.
+    if not all(":" in name or name in AGENTS for name, _ in config.agents):
+        return ()
+    for name, _ in config.agents:
+        _refuse_asked_code(found, name, "repository agent", options)
+    return config.agents
+
+
+def _refuse_asked_code(found: Found, name: str, what: str, options: LoadOptions) -> None:
+    """Refuses to run code that came with a request, or that only a request chose.
+
+    Whoever reaches the port could send or choose it; what lies in the repository, the operator put
+    there.
+    """
+    if options.trusted:
+        return
+    if found.asked and ":" in name:
+        raise Unsupported(
+            f"the configuration sent for model '{found.name}' names the {what} '{name}'; classes "
+            "are taken from the model repository's configuration, or start the server with --trust"
+        )
+    if found.sent and name == "python":
+        raise Unsupported(
+            f"model '{found.name}' was sent as Python code, which would run here as it is; "
+            "put it into the model repository, or start the server with --trust"
+        )
 
 
 def _refuse_what_comes_later(config: ModelConfig) -> None:

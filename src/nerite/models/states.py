@@ -9,7 +9,7 @@ reason, where Triton shows a bare name or nothing (`spec` 10.1, 4 and 5).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -35,6 +35,8 @@ class Entry:
     """None where the configuration could not be read, so that no version is known."""
     state: State
     reason: str = ""
+    namespace: str = ""
+    """The repository that the model comes from, where models have namespaces."""
 
     def to_dict(self) -> dict[str, str]:
         """The entry as the index endpoint answers it."""
@@ -69,8 +71,13 @@ def reason_of(error: BaseException) -> str:
     return f"{CODE_TEXTS[code]}: {text}"
 
 
+def key_of(name: str, namespace: str = "") -> str:
+    """What tells a model from all others: its name, and its namespace where it has one."""
+    return f"{name}\0{namespace}" if namespace else name
+
+
 class StateTable:
-    """The states of all models; safe to use from any thread."""
+    """The states of all models by their keys; safe to use from any thread."""
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         """`on_change` is called after every change, on the thread that made it."""
@@ -99,16 +106,30 @@ class StateTable:
         with self._changed:
             entries = self._entries.setdefault(name, {})
             entries.pop(None, None)
+            model, _, namespace = name.partition("\0")
             for version in versions:
-                entries[version] = Entry(name, version, state, reason)
+                entries[version] = Entry(model, version, state, reason, namespace)
             self._changed.notify_all()
         self._on_change()
+
+    def forget(self, name: str) -> None:
+        """Takes every entry of a model out."""
+        with self._changed:
+            self._entries.pop(name, None)
+            self._changed.notify_all()
+        self._on_change()
+
+    def versions(self, name: str) -> list[int]:
+        """The versions that are known of a model, whatever their state, ascending."""
+        with self._changed:
+            entries = self._entries.get(name, {})
+            return sorted(version for version in entries if version is not None)
 
     def index(self, *, ready: bool = False) -> list[Entry]:
         """All entries by name and version, or only those that are ready."""
         with self._changed:
             entries = [entry for model in self._entries.values() for entry in model.values()]
-        entries.sort(key=lambda e: (e.name, -1 if e.version is None else e.version))
+        entries.sort(key=lambda e: (e.name, e.namespace, -1 if e.version is None else e.version))
         return [entry for entry in entries if not ready or entry.state is State.READY]
 
     def settled(self) -> bool:
@@ -122,10 +143,20 @@ class StateTable:
             return self._changed.wait_for(lambda: not self._pending, timeout)
 
     def all_ready(self) -> bool:
-        """Whether nothing is loading and no model has failed."""
+        """Whether no load of the start is going on, and every model serves or was unloaded.
+
+        A model serves if a version does: loads are all or nothing, so that version is what the last
+        load that went well left, and a reload that goes on or has failed changes nothing about it.
+        """
         with self._changed:
-            return not self._pending and all(
-                entry.state is State.READY
-                for model in self._entries.values()
-                for entry in model.values()
-            )
+            return not self._pending and all(map(_is_well, self._entries.values()))
+
+
+#: The reason of a version that was unloaded because somebody wanted it.
+UNLOADED: Final = "unloaded"
+
+
+def _is_well(entries: Mapping[int | None, Entry]) -> bool:
+    return any(entry.state is State.READY for entry in entries.values()) or all(
+        entry.state is State.UNAVAILABLE and entry.reason == UNLOADED for entry in entries.values()
+    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answer the calls that the data plane hands to Python: what touches models, not requests.
 
-One thread takes them one after the other. A verb is a function from a JSON object to a JSON value;
-a later verb is a line in `verbs`.
+One thread takes them one after the other. A verb is a function from a JSON object to a JSON value,
+or to a future of one where it takes long: loading a model keeps nobody else waiting.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, Protocol
 
-from nerite.errors import InvalidArgument, Unavailable, Unsupported
-from nerite.models.states import StateTable
+from nerite.errors import Unsupported
 from nerite.server.envelope import parse_object
 
 _log = logging.getLogger(__name__)
@@ -39,30 +39,6 @@ class Calls(Protocol):
     def next_control_call(self) -> Call | None: ...
 
 
-def verbs(states: StateTable) -> dict[str, Verb]:
-    """What can be asked for."""
-    return {
-        "repository_index": lambda payload: repository_index(states, payload),
-        "repository_load": _not_explicit,
-        "repository_unload": _not_explicit,
-    }
-
-
-def repository_index(states: StateTable, payload: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The state of every model version; with `{"ready": true}` of those that are ready."""
-    ready = payload.get("ready", False)
-    if not isinstance(ready, bool):
-        raise InvalidArgument(f"'ready' is {json.dumps(ready)}; true or false is expected")
-    return [entry.to_dict() for entry in states.index(ready=ready)]
-
-
-def _not_explicit(_payload: Mapping[str, Any]) -> Any:
-    # Triton speaks of polling here, also when nothing is polled (`spec` 10.1, 15).
-    raise Unavailable(
-        "explicit model load / unload is not allowed if the model control mode is none"
-    )
-
-
 def serve_calls(engine: Calls, answers: Mapping[str, Verb]) -> threading.Thread:
     """Starts the thread that answers calls until the engine stops."""
     thread = threading.Thread(
@@ -75,12 +51,32 @@ def serve_calls(engine: Calls, answers: Mapping[str, Verb]) -> threading.Thread:
 def _loop(engine: Calls, answers: Mapping[str, Verb]) -> None:
     while (call := engine.next_control_call()) is not None:
         try:
-            body = json.dumps(_answer(call, answers), separators=(",", ":")).encode()
+            value = _answer(call, answers)
         except Exception as why:
-            _log.debug("'%s' failed: %s", call.verb, why)
-            call.fail(why)
+            _fail(call, why)
         else:
-            call.reply(body)
+            _reply_with(call, value)
+
+
+def _reply_with(call: Call, value: Any) -> None:
+    """Answers now, or when a future that came instead of a value is done."""
+    if isinstance(value, Future):
+        value.add_done_callback(lambda done: _reply_done(call, done))
+    else:
+        call.reply(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _reply_done(call: Call, done: Future[Any]) -> None:
+    why = done.exception()
+    if why is not None:
+        _fail(call, why)
+    else:
+        _reply_with(call, done.result())
+
+
+def _fail(call: Call, why: BaseException) -> None:
+    _log.debug("'%s' failed: %s", call.verb, why)
+    call.fail(why)
 
 
 def _answer(call: Call, answers: Mapping[str, Verb]) -> Any:
@@ -91,4 +87,10 @@ def _answer(call: Call, answers: Mapping[str, Verb]) -> Any:
 
 
 def _object(payload: bytes) -> Mapping[str, Any]:
-    return parse_object(payload) if payload.strip() else {}
+    """The JSON object of a payload; what follows it behind a zero byte is its `tail`."""
+    if not payload.strip():
+        return {}
+    end = payload.find(b"\0")
+    if end < 0:
+        return parse_object(payload)
+    return {**parse_object(payload[:end]), "tail": memoryview(payload)[end + 1 :]}

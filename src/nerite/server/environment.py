@@ -43,6 +43,12 @@ def home_folder() -> Path:
     return (folder or Path.home() / ".local/state") / "nerite"
 
 
+def chooses_arenas() -> bool:
+    """Whether somebody has told the C library how many arenas it may keep."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return "MALLOC_ARENA_MAX" in os.environ or "malloc.arena_max" in tunables
+
+
 def _quota(cgroup: Path) -> float | None:
     """Cores that the control group grants, by version 2 (`cpu.max`) or 1."""
     text = _read(cgroup / "cpu.max")

@@ -18,6 +18,7 @@ from nerite.models.options import LoadOptions
 from nerite.server.access_options import AccessOptions
 from nerite.server.trace_options import TraceOptions
 
+CONTROL_MODES = ("none", "poll", "explicit")
 LOG_FORMATS = ("default", "ISO8601", "json")
 SUMMARY_QUANTILES = ((0.5, 0.05), (0.9, 0.01), (0.95, 0.001), (0.99, 0.001), (0.999, 0.001))
 _LARGEST_MESSAGE = 2**31 - 1
@@ -33,7 +34,14 @@ class ServerOptions:
     model_name: str = ""
     """Serve the one model of the one repository under this name, whatever its files call it."""
     model_control_mode: str = "none"
-    """`none`: all models are loaded at the start; the other modes come later."""
+    """`none`: all models are loaded at the start. `explicit`: those of `load_models`, and whatever
+    clients load and unload. `poll`: all, and again whatever changes on disk."""
+    load_models: tuple[str, ...] = ()
+    """Models that are loaded at the start in the mode `explicit`; `*` is all."""
+    model_namespacing: bool = False
+    """Let each repository have models of the same name; which is meant must then be clear."""
+    poll_secs: float = 15.0
+    """How often the mode `poll` looks; what it sees counts once two looks agree."""
     disable_auto_complete: bool = False
     """Take configurations as written, without asking the backend for what they leave out."""
     config_name: str | None = None
@@ -122,7 +130,13 @@ class ServerOptions:
     """How long a request may take to arrive once it has begun."""
 
     def __post_init__(self) -> None:
-        _check_choice("model_control_mode", self.model_control_mode, ("none",))
+        _check_choice("model_control_mode", self.model_control_mode, CONTROL_MODES)
+        if self.load_models and self.model_control_mode != "explicit":
+            raise InvalidArgument(
+                "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
+            )
+        if not self.poll_secs > 0:
+            raise InvalidArgument(f"option 'poll_secs' is {self.poll_secs}; it must be > 0")
         _check_choice("log_format", self.log_format, LOG_FORMATS)
         for name in (
             "load_threads",

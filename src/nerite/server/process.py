@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 
+from nerite.models.memory import limit_arenas
+from nerite.server import environment
 from nerite.server.logs import log_of
 from nerite.server.server import Server
 
@@ -88,6 +90,8 @@ def serve_forever(server: Server) -> int:
     a second signal came, or a model failed to load and `exit_on_error` is set. After 1 threads may
     still be at work: leave with `os._exit`.
     """
+    if not environment.chooses_arenas():
+        limit_arenas()
     events = _Events()
     with log_of(server.log_settings), _signals_to(events):
         server.start()

@@ -13,15 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable
-from nerite.models.lifecycle import Lifecycle, ModelEvent, Observer
-from nerite.models.repository import Repository
+from nerite.models.control import ModelControl
+from nerite.models.events import ModelEvent, Observer
+from nerite.models.lifecycle import Lifecycle
+from nerite.models.repository import Found, Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
-from nerite.server.control import serve_calls, verbs
+from nerite.server.control import serve_calls
+from nerite.server.event_log import log_event
 from nerite.server.host_metrics import HostMetrics
 from nerite.server.key_watch import KeyWatch
 from nerite.server.log_settings import LogSettings
 from nerite.server.options import ServerOptions
+from nerite.server.polling import Polling
+from nerite.server.repository_control import RepositoryControl
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
 from nerite.server.waiting import Clock, Delay
@@ -38,6 +43,7 @@ _log = logging.getLogger(__name__)
 EXTENSIONS = (
     "classification",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
     "system_shared_memory",
@@ -71,6 +77,8 @@ class Server:
         self._engine: Engine | None = None
         self._lifecycle: Lifecycle | None = None
         self._repository: Repository | None = None
+        self._models: ModelControl | None = None
+        self._polling: Polling | None = None
         self._control: threading.Thread | None = None
         self._host: HostMetrics | None = None
         self._ports: dict[str, tuple[str, int]] = {}
@@ -103,9 +111,9 @@ class Server:
             Unavailable: Models failed, which the text names with their reasons, or time ran out.
         """
         settled = self._states.wait_settled(timeout)
-        problems = [entry for entry in self._states.index() if entry.state is not State.READY]
-        if settled and not (problems and self.options.strict_readiness):
+        if settled and (self._states.all_ready() or not self.options.strict_readiness):
             return
+        problems = [entry for entry in self._states.index() if entry.state is not State.READY]
         told = "; ".join(
             f"model '{entry.name}' is {entry.state}" + (f": {entry.reason}" if entry.reason else "")
             for entry in problems
@@ -134,6 +142,10 @@ class Server:
                 return True
             self._stopping = True
             engine.set_ready(False)
+        if self._polling is not None:
+            self._polling.stop()
+        if self._models is not None:
+            self._models.close()
         if was_ready:
             self._delay.pause(self.options.drain_delay_secs)
         left = Clock(self.options.exit_timeout_secs if timeout is None else timeout)
@@ -188,9 +200,10 @@ class Server:
 
     def signature(self, name: str) -> str:
         """Inputs and outputs of a model that serves: `X FP32[-1,4] -> Y FP32[-1,4]`."""
-        live = self._lifecycle.model(name) if self._lifecycle is not None else None
-        if live is None:
+        found = self._lifecycle.named(name) if self._lifecycle is not None else []
+        if not found:
             raise NotFound(f"model '{name}' is not loaded")
+        live = found[0]
         batch = (-1,) if live.config.max_batch_size else ()
         sides = [
             ", ".join(f"{t.name} {t.datatype}{shape_text((*batch, *t.dims))}" for t in tensors)
@@ -221,7 +234,9 @@ class Server:
 
     def _start(self) -> None:
         # Before the ports: a mistyped path should not look like a server for a moment.
-        self._repository = Repository(stores_of(self.options))
+        self._repository = Repository(
+            stores_of(self.options), namespacing=self.options.model_namespacing
+        )
         engine = self._open_engine()
         try:
             if self.options.access.api_keys:
@@ -229,7 +244,7 @@ class Server:
             self._traces = TraceLoop(engine, self.trace_settings)
             self._traces.apply()
             self._listen(engine)
-            found = self._repository.scan()
+            found = self._at_start(self._repository)
         except BaseException:
             self._engine = None
             if self._keys is not None:
@@ -239,15 +254,40 @@ class Server:
         if self.options.allow_metrics and self.options.allow_cpu_metrics:
             self._host = HostMetrics(self.options.metrics_interval_ms / 1000)
             self._host.start()
+        self._begin_to_load(engine, self._repository, found)
+
+    def _begin_to_load(self, engine: Engine, repository: Repository, found: list[Found]) -> None:
         options = self.options.load_options(environment.usable_cores())
         self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
+        self._models = ModelControl(repository, self._lifecycle, self._states, options)
+        mode = self.options.model_control_mode
+        calls = RepositoryControl(mode, self._models, self._states, repository.names)
         answers = {
-            **verbs(self._states),
+            "repository_index": calls.index,
+            "repository_load": calls.load,
+            "repository_unload": calls.unload,
             "log_settings": self.log_settings.answer,
             "trace_settings": self.trace_settings.answer,
         }
         self._control = serve_calls(engine, answers)
-        self._lifecycle.load_all(found)
+        self._models.start(found)
+        if mode == "poll":
+            self._polling = Polling(
+                self.options.poll_secs, repository, self._models, self._lifecycle, self._states
+            )
+            self._polling.start(found)
+
+    def _at_start(self, repository: Repository) -> list[Found]:
+        """The models that are loaded at the start."""
+        found = repository.scan()
+        if self.options.model_control_mode != "explicit" or "*" in self.options.load_models:
+            return found
+        missing = "Not found: no model repository has a model of this name"
+        wanted = dict.fromkeys(self.options.load_models)
+        there = {each.name for each in found}
+        return [each for each in found if each.name in wanted] + [
+            Found(name, Path(name), problem=missing) for name in wanted if name not in there
+        ]
 
     def _open_engine(self) -> Engine:
         from nerite import _core
@@ -293,7 +333,7 @@ class Server:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _observe(self, event: ModelEvent) -> None:
-        _log_event(event)
+        log_event(event)
         if self._observer is not None:
             self._observer(event)
 
@@ -318,15 +358,3 @@ _SERVICES = {
     "grpc": "Started GRPCInferenceService",
     "metrics": "Started Metrics Service",
 }
-
-
-def _log_event(event: ModelEvent) -> None:
-    names = [f"'{event.name}' version {number}" for number in event.versions]
-    for name in names or [f"'{event.name}'"]:
-        if event.state is State.READY:
-            _log.info("successfully loaded %s in %.3f s", name, event.seconds)
-        elif event.state is State.UNAVAILABLE and event.reason != "unloaded":
-            _log.error("failed to load %s: %s", name, event.reason)
-        else:
-            words = {State.LOADING: "loading", State.UNLOADING: "unloading"}
-            _log.info("%s: %s", words.get(event.state, "successfully unloaded"), name)

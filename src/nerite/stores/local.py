@@ -38,6 +38,9 @@ class StoredModel:
 class Store(Protocol):
     """Anything that has models."""
 
+    path: Path
+    """Where they lie; what tells it from other stores."""
+
     def models(self) -> list[StoredModel]:
         """The models that are there now, by name."""
 

@@ -29,7 +29,7 @@ def files_stay_inside(config: Message, context: Context) -> Problems:
         root = context.folder / folder if context.folder is not None and folder else None
         if leads_out(root, name):
             what = folder or "version"
-            text = f"'{name}' leads out of the {what} folder of model {config.name}"
+            text = f"{key} '{name}' of model '{config.name}' leads out of its {what} folder"
             yield problem(text, key, name, f"a file in the {what} folder")
 
 

@@ -91,8 +91,12 @@ def metrics_are_complete(config: Message, context: Context) -> Problems:
             yield problem(text, f"{key}.histogram_options", "", "add buckets: [ 1, 10, 100 ]")
 
 
+#: The agents that are built in (`stores.agents`).
+AGENTS = frozenset({"checksum"})
+
+
 def agents_are_known(config: Message, context: Context) -> Problems:
-    """Agents are native libraries of Triton's; there are none here."""
+    """Agents are built in or `module:Class`; Triton's native libraries are not loaded."""
     if not config.HasField("model_repository_agents"):
         return
     key = "model_repository_agents"
@@ -101,11 +105,16 @@ def agents_are_known(config: Message, context: Context) -> Problems:
         text = f"model_repository_agents must specify at least one agent for {config.name}"
         yield problem(text, key, "", f"remove '{key}'")
     for index, agent in enumerate(config.model_repository_agents.agents):
+        if agent.name in AGENTS or ":" in agent.name:
+            continue
         text = (
             f"unable to find 'libtritonrepoagent_{agent.name}.so' for repo agent "
             f"'{agent.name}', searched: {context.settings.repoagent_directory}"
         )
-        fix = "remove it; repository agents are native libraries, which are not loaded"
+        built_in = ", ".join(sorted(AGENTS))
+        fix = (
+            f"native libraries are not loaded: name {built_in}, or one of your own as module:Class"
+        )
         yield problem(text, f"{key}.agents[{index}]", agent.name, fix)
 
 

@@ -27,7 +27,17 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
         Some(Route::ModelInfer(_)) => Route::Generate(MODEL),
         Some(Route::Generate(_)) => Route::GenerateStream(MODEL),
         Some(Route::GenerateStream(_)) => Route::RepositoryIndex,
-        Some(Route::RepositoryIndex) => Route::LogSettings,
+        Some(Route::RepositoryIndex) => Route::RepositoryModel(true, "m", None),
+        Some(Route::RepositoryModel(true, model, None)) => {
+            Route::RepositoryModel(true, model, Some("r"))
+        }
+        Some(Route::RepositoryModel(true, model, Some(_))) => {
+            Route::RepositoryModel(false, model, None)
+        }
+        Some(Route::RepositoryModel(false, model, None)) => {
+            Route::RepositoryModel(false, model, Some("r"))
+        }
+        Some(Route::RepositoryModel(false, _, Some(_))) => Route::LogSettings,
         Some(Route::LogSettings) => Route::TraceSettings(None),
         Some(Route::TraceSettings(None)) => Route::TraceSettings(Some(MODEL)),
         Some(Route::TraceSettings(Some(_))) => {
@@ -76,6 +86,11 @@ fn path_of(route: Route<'_>) -> String {
         Route::Generate(_) => "/v2/models/m/generate",
         Route::GenerateStream(_) => "/v2/models/m/generate_stream",
         Route::RepositoryIndex => "/v2/repository/index",
+        Route::RepositoryModel(load, model, repository) => {
+            let verb = if load { "load" } else { "unload" };
+            let repository = repository.map_or_else(String::new, |name| format!("{name}/"));
+            return format!("/v2/repository/{repository}models/{model}/{verb}");
+        }
         Route::LogSettings => "/v2/logging",
         Route::TraceSettings(None) => "/v2/trace/setting",
         Route::TraceSettings(Some(_)) => "/v2/models/m/trace/setting",
@@ -105,7 +120,9 @@ fn next_rpc(rpc: Option<Rpc>) -> Option<Rpc> {
         Some(Rpc::ModelStatistics) => Rpc::ModelInfer,
         Some(Rpc::ModelInfer) => Rpc::ModelStreamInfer,
         Some(Rpc::ModelStreamInfer) => Rpc::RepositoryIndex,
-        Some(Rpc::RepositoryIndex) => Rpc::HealthCheck,
+        Some(Rpc::RepositoryIndex) => Rpc::RepositoryModelLoad,
+        Some(Rpc::RepositoryModelLoad) => Rpc::RepositoryModelUnload,
+        Some(Rpc::RepositoryModelUnload) => Rpc::HealthCheck,
         Some(Rpc::HealthCheck) => Rpc::LogSettings,
         Some(Rpc::LogSettings) => Rpc::TraceSetting,
         Some(Rpc::TraceSetting) => Rpc::SharedMemory(Device::System, Ask::Status),
@@ -312,6 +329,27 @@ fn management_over_grpc_is_told_by_its_message() {
                 .unwrap();
             assert!(entered.admit(Bytes::from_static(message)).is_ok());
         }
+    }
+}
+
+#[test]
+fn calls_that_manage_are_for_whoever_is_near_before_their_message_is_read() {
+    for rpc in rpcs().filter(|rpc| rpc.need(false) == Need::Scope(Scope::Manage)) {
+        let path = rpc_path(rpc);
+        let told = |guard: &Guard, peer, headers: &[(&str, &str)]| {
+            let told = guard.enter(&head("POST", &path, headers), peer);
+            told.map(drop).map_err(|why| why.code)
+        };
+        let guard = Guard::default();
+        let refused = Err(Code::PermissionDenied);
+        assert_eq!(told(&guard, Peer::Loopback, &[]), Ok(()), "{rpc:?}");
+        assert_eq!(told(&guard, Peer::Elsewhere, &[]), refused, "{rpc:?}");
+        for relay in RELAYED {
+            let relayed = [(relay, "10.0.0.1")];
+            assert_eq!(told(&guard, Peer::Loopback, &relayed), refused, "{rpc:?}");
+        }
+        let remote = Guard::new(&[], &[], true);
+        assert_eq!(told(&remote, Peer::Elsewhere, &[]), Ok(()), "{rpc:?}");
     }
 }
 

@@ -189,6 +189,43 @@ pub struct RepositoryIndexResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct ModelRepositoryParameter {
+    #[prost(oneof = "repository_parameter::Choice", tags = "1, 2, 3, 4")]
+    pub choice: Option<repository_parameter::Choice>,
+}
+
+pub mod repository_parameter {
+    use bytes::Bytes;
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Choice {
+        #[prost(bool, tag = "1")]
+        Bool(bool),
+        #[prost(int64, tag = "2")]
+        Int64(i64),
+        #[prost(string, tag = "3")]
+        String(String),
+        #[prost(bytes = "bytes", tag = "4")]
+        Bytes(Bytes),
+    }
+}
+
+/// `RepositoryModelLoadRequest` and `RepositoryModelUnloadRequest`, which have the same fields.
+#[derive(Clone, PartialEq, Message)]
+pub struct RepositoryModelRequest {
+    #[prost(string, tag = "1")]
+    pub repository_name: String,
+    #[prost(string, tag = "2")]
+    pub model_name: String,
+    #[prost(btree_map = "string, message", tag = "3")]
+    pub parameters: BTreeMap<String, ModelRepositoryParameter>,
+}
+
+/// `RepositoryModelLoadResponse` and `RepositoryModelUnloadResponse`: nothing.
+#[derive(Clone, PartialEq, Message)]
+pub struct RepositoryModelResponse {}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct TraceSettingValue {
     #[prost(string, repeated, tag = "1")]
     pub value: Vec<String>,
