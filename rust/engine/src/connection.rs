@@ -59,7 +59,8 @@ struct Watch {
 }
 
 impl Progress {
-    fn watched() -> Arc<Self> {
+    /// Progress that the sweeper of this thread watches.
+    pub fn watched() -> Arc<Self> {
         let progress = Arc::new(Self {
             receiving_since: AtomicU64::new(0),
             overdue: Notify::new(),
@@ -71,6 +72,11 @@ impl Progress {
     /// A request's head has come in full; whoever answers watches its body.
     pub fn head_complete(&self) {
         self.receiving_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns when the head has taken too long.
+    pub async fn is_overdue(&self) {
+        self.overdue.notified().await;
     }
 
     fn received(&self) {
@@ -108,9 +114,17 @@ pub async fn sweep(limit: Duration) {
 }
 
 /// A socket that notes when bytes come.
-struct Watched {
+pub struct Watched {
     stream: TcpStream,
     progress: Arc<Progress>,
+}
+
+impl Watched {
+    /// A socket that tells `progress`.
+    pub fn new(stream: TcpStream, progress: &Arc<Progress>) -> Self {
+        let progress = Arc::clone(progress);
+        Self { stream, progress }
+    }
 }
 
 impl AsyncRead for Watched {

@@ -13,6 +13,7 @@ pub mod access_log;
 pub mod buffers;
 pub mod control;
 pub mod custom_metrics;
+pub mod gateway;
 pub mod gather;
 pub mod grpc;
 pub mod http;
@@ -36,6 +37,7 @@ pub mod metadata;
 pub mod routes;
 mod settings;
 
+pub use gateway::Gateway;
 pub use options::Options;
 pub use server::Engine;
 pub use version::Version;

@@ -3,13 +3,14 @@
 //!
 //! Everything here is a value or a function of values: bytes become messages ([`wire`]), messages are
 //! held against a model's declaration ([`spec`], [`check`]), and requests are put into batches
-//! ([`schedulers`]). There is no clock, thread, lock or socket in this crate; time is an argument. What
+//! ([`schedulers`]); [`gateway`] routes between services. There is no clock, thread, lock or socket in this crate; time is an argument. What
 //! is decided here is done by the `engine` crate.
 #![forbid(unsafe_code)]
 
 pub mod check;
 pub mod datatype;
 pub mod error;
+pub mod gateway;
 pub mod message;
 pub mod quantiles;
 pub mod schedulers;

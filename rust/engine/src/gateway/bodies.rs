@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bodies that pass through piece by piece, in both directions.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::live::Working;
+use super::upstream::Lease;
+
+/// What a component is sent.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// All of it is here.
+    Whole(Option<Bytes>),
+    /// It comes from the client as it is sent on.
+    Passing(Passing),
+}
+
+/// A client's body on its way.
+#[derive(Debug)]
+pub struct Passing {
+    body: Incoming,
+    /// Bytes it may still have.
+    left: u64,
+    /// Set if it had more.
+    overrun: Arc<AtomicBool>,
+}
+
+impl Outgoing {
+    /// A body of one piece.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// A body that passes through; `overrun` is set and it breaks off if it has more than `limit` bytes.
+    pub fn passing(body: Incoming, limit: u64, overrun: Arc<AtomicBool>) -> Self {
+        if body.is_end_stream() {
+            return Self::Whole(None);
+        }
+        Self::Passing(Passing {
+            body,
+            left: limit,
+            overrun,
+        })
+    }
+}
+
+/// The reason for which a body breaks off.
+#[derive(Debug)]
+pub struct BrokenOff(&'static str);
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl StdError for BrokenOff {}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Passing(passing) => passing.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Passing(passing) => passing.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            Self::Passing(passing) => passing.body.size_hint(),
+        }
+    }
+}
+
+impl Passing {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn StdError + Send + Sync>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                self.overrun.store(true, Ordering::Relaxed);
+                let why = BrokenOff("the body is larger than it may be");
+                return Poll::Ready(Some(Err(Box::new(why))));
+            };
+            self.left = left;
+        }
+        polled.map_err(Into::into)
+    }
+}
+
+/// What a client is sent.
+pub enum Reply {
+    /// All of it is here.
+    Whole(Option<Bytes>),
+    /// It comes from a component as it is sent on.
+    Passing(Passage),
+}
+
+/// A component's answer on its way to the client. If the client goes, this is dropped, and the component's
+/// connection or call is ended with it.
+pub struct Passage {
+    body: Incoming,
+    lease: Option<Lease>,
+    _working: Working,
+}
+
+impl Reply {
+    /// A body of one piece.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// A body that passes through.
+    pub fn passing(body: Incoming, lease: Option<Lease>, working: Working) -> Self {
+        if body.is_end_stream() {
+            lease.map(Lease::done);
+            return Self::Whole(None);
+        }
+        Self::Passing(Passage {
+            body,
+            lease,
+            _working: working,
+        })
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Passing(passage) => {
+                let polled = Pin::new(&mut passage.body).poll_frame(context);
+                if matches!(polled, Poll::Ready(None)) {
+                    passage.lease.take().map(Lease::done);
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Passing(passage) => passage.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            Self::Passing(passage) => passage.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        // A body of known length is not asked again after its last piece.
+        if self.body.is_end_stream() {
+            self.lease.take().map(Lease::done);
+        }
+    }
+}

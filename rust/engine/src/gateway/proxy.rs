@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One request: to the component it is for, and its answer back.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::http::request::Parts;
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::{HeaderMap, Request, Response, Uri, Version};
+use nerite_logic::gateway::failure::{Failure, Kind};
+use nerite_logic::gateway::headers::host_of;
+use nerite_logic::gateway::table::Found;
+
+use super::bodies::{Outgoing, Reply};
+use super::live::{Component, Speech, Working};
+use super::server::Shared;
+use super::upstream::{self, Answered, Unanswered};
+use super::{failures, hops};
+
+/// Answers one request; never fails, every failure is an answer.
+///
+/// # Errors
+/// None.
+pub async fn answer(
+    request: Request<Incoming>,
+    peer: IpAddr,
+    shared: &Arc<Shared>,
+) -> Result<Response<Reply>, Infallible> {
+    shared.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let speech = speech_of(request.headers());
+    let answered = route(request, speech, peer, shared).await;
+    Ok(answered.unwrap_or_else(|failure| {
+        shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+        match speech {
+            Speech::Http => failures::over_http(&failure),
+            Speech::Grpc => failures::over_grpc(&failure),
+        }
+    }))
+}
+
+fn speech_of(headers: &HeaderMap) -> Speech {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    match content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        true => Speech::Grpc,
+        false => Speech::Http,
+    }
+}
+
+async fn route(
+    request: Request<Incoming>,
+    speech: Speech,
+    peer: IpAddr,
+    shared: &Arc<Shared>,
+) -> Result<Response<Reply>, Failure> {
+    let live = shared.live.load_full();
+    let (mut head, body) = request.into_parts();
+    let authority = authority_of(&head);
+    let found = live.table.find(host_of(&authority), head.uri.path())?;
+    let Some(component) = live.component(found.place) else {
+        return Err(Failure::new(Kind::Internal, "the route leads nowhere"));
+    };
+    hops::strip(&mut head.headers);
+    hops::tell_origin(&mut head.headers, peer, &authority, found.prefix);
+    head.uri = next_uri(&head.uri, &found, speech, &authority)?;
+    if speech == Speech::Http {
+        hops::keep_host(&mut head.headers, &authority);
+        head.version = Version::HTTP_11;
+    } else {
+        head.headers.remove(HOST);
+    }
+    let limit = match speech {
+        Speech::Http => shared.options.max_request_bytes as u64,
+        Speech::Grpc => u64::MAX,
+    };
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > limit) {
+        return Err(too_large(component, Some(length), limit));
+    }
+    let overrun = Arc::new(AtomicBool::new(false));
+    let body = Outgoing::passing(body, limit, Arc::clone(&overrun));
+    let request = Request::from_parts(head, body);
+    forward(component, speech, request, shared)
+        .await
+        .map_err(|failure| match overrun.load(Ordering::Relaxed) {
+            true => too_large(component, None, limit),
+            false => failure,
+        })
+}
+
+fn too_large(component: &Component, length: Option<u64>, limit: u64) -> Failure {
+    let length = length.map_or_else(|| "more".into(), |length| format!("{length} bytes, more"));
+    let text =
+        format!("the request body has {length} than the {limit} bytes that pass the gateway");
+    component.failure(Kind::TooLarge, &text)
+}
+
+/// The name by which the client asked, port included.
+fn authority_of(head: &Parts) -> String {
+    let named = head.uri.authority().map(|authority| authority.as_str());
+    let host = || head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    named.or_else(host).unwrap_or_default().into()
+}
+
+/// What the component is asked for: a path over HTTP/1.1, a whole URI over HTTP/2.
+fn next_uri(uri: &Uri, found: &Found<'_>, speech: Speech, authority: &str) -> Result<Uri, Failure> {
+    let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = whole.get(found.prefix.len()..).unwrap_or(whole);
+    let unusable = |_| Failure::new(Kind::BadRequest, format!("the path '{rest}' is not usable"));
+    let path = match (found.prefix.is_empty(), rest.starts_with('/')) {
+        (true, _) => uri
+            .path_and_query()
+            .cloned()
+            .map_or_else(|| "/".parse(), Ok),
+        (false, true) => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(rest.as_bytes())),
+        (false, false) => format!("/{rest}").parse(),
+    };
+    let path = path.map_err(|why| unusable(why.into()))?;
+    match speech {
+        Speech::Http => Ok(Uri::from(path)),
+        Speech::Grpc => Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(if authority.is_empty() {
+                "localhost"
+            } else {
+                authority
+            })
+            .path_and_query(path)
+            .build()
+            .map_err(unusable),
+    }
+}
+
+/// Takes a request to the least busy replica that can be reached.
+async fn forward(
+    component: &Component,
+    speech: Speech,
+    mut request: Request<Outgoing>,
+    shared: &Shared,
+) -> Result<Response<Reply>, Failure> {
+    let mut unreachable = String::new();
+    for replica in component.candidates(speech)? {
+        let Some(address) = replica.address(speech) else {
+            continue;
+        };
+        let working = Working::on(&replica);
+        let sent = upstream::send(address, speech, request, &shared.reach);
+        let sent = match component.timeout {
+            None => sent.await,
+            Some(limit) => match tokio::time::timeout(limit, sent).await {
+                Ok(sent) => sent,
+                Err(_) => {
+                    let text = format!("no answer within {} s", limit.as_secs_f64());
+                    return Err(component.failure(Kind::Late, &text));
+                }
+            },
+        };
+        match sent {
+            Ok(answered) => return Ok(passed_on(answered, working)),
+            Err(Unanswered::Unreachable(unsent, why)) => {
+                request = *unsent;
+                unreachable = why;
+            }
+            Err(Unanswered::Broken(why)) => {
+                let text = format!("{address} broke off before it answered: {why}");
+                return Err(component.failure(Kind::BadGateway, &text));
+            }
+        }
+    }
+    Err(component.failure(Kind::Unavailable, &unreachable))
+}
+
+fn passed_on((answer, lease): Answered, working: Working) -> Response<Reply> {
+    let (mut head, body) = answer.into_parts();
+    hops::strip(&mut head.headers);
+    Response::from_parts(head, Reply::passing(body, lease, working))
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the gateway decides, without a socket.
+//!
+//! [`table`] reads the routes that the control plane compiled and says which component a request is for,
+//! [`weights`] shares requests out exactly, [`failure`] is the one table of the statuses that only a
+//! proxy answers, [`headers`] knows which headers end at each hop.
+
+pub mod failure;
+pub mod headers;
+pub mod table;
+pub mod weights;
+
+#[cfg(test)]
+mod tests;
