@@ -5,6 +5,7 @@
 //! [`weights`] shares requests out exactly, [`failure`] is the one table of the statuses that only a
 //! proxy answers, [`headers`] knows which headers end at each hop.
 
+pub mod condition;
 pub mod failure;
 pub mod headers;
 pub mod table;
