@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -30,8 +30,26 @@ pub struct Passing {
     body: Incoming,
     /// Bytes it may still have.
     left: u64,
-    /// Set if it had more.
-    overrun: Arc<AtomicBool>,
+    fate: Arc<Fate>,
+}
+
+/// What became of a client's body, for whoever has to say why there is no answer.
+#[derive(Debug, Default)]
+pub struct Fate(AtomicU8);
+
+impl Fate {
+    const OVERRUN: u8 = 1;
+    const BROKEN: u8 = 2;
+
+    /// It had more bytes than it may.
+    pub fn is_overrun(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::OVERRUN
+    }
+
+    /// The client broke it off, or its framing is wrong.
+    pub fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::BROKEN
+    }
 }
 
 impl Outgoing {
@@ -40,15 +58,15 @@ impl Outgoing {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// A body that passes through; `overrun` is set and it breaks off if it has more than `limit` bytes.
-    pub fn passing(body: Incoming, limit: u64, overrun: Arc<AtomicBool>) -> Self {
+    /// A body that passes through; it breaks off if it has more than `limit` bytes.
+    pub fn passing(body: Incoming, limit: u64, fate: Arc<Fate>) -> Self {
         if body.is_end_stream() {
             return Self::Whole(None);
         }
         Self::Passing(Passing {
             body,
             left: limit,
-            overrun,
+            fate,
         })
     }
 }
@@ -106,11 +124,14 @@ impl Passing {
             && let Some(data) = frame.data_ref()
         {
             let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                self.overrun.store(true, Ordering::Relaxed);
+                self.fate.0.store(Fate::OVERRUN, Ordering::Relaxed);
                 let why = BrokenOff("the body is larger than it may be");
                 return Poll::Ready(Some(Err(Box::new(why))));
             };
             self.left = left;
+        }
+        if let Poll::Ready(Some(Err(_))) = &polled {
+            self.fate.0.store(Fate::BROKEN, Ordering::Relaxed);
         }
         polled.map_err(Into::into)
     }

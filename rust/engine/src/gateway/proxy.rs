@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
@@ -16,7 +16,7 @@ use nerite_logic::gateway::failure::{Failure, Kind};
 use nerite_logic::gateway::headers::host_of;
 use nerite_logic::gateway::table::Found;
 
-use super::bodies::{Outgoing, Reply};
+use super::bodies::{Fate, Outgoing, Reply};
 use super::live::{Component, Speech, Working};
 use super::server::Shared;
 use super::upstream::{self, Answered, Unanswered};
@@ -80,15 +80,18 @@ async fn route(
     if let Some(length) = body.size_hint().exact().filter(|length| *length > limit) {
         return Err(too_large(component, Some(length), limit));
     }
-    let overrun = Arc::new(AtomicBool::new(false));
-    let body = Outgoing::passing(body, limit, Arc::clone(&overrun));
+    let fate = Arc::new(Fate::default());
+    let body = Outgoing::passing(body, limit, Arc::clone(&fate));
     let request = Request::from_parts(head, body);
-    forward(component, speech, request, shared)
-        .await
-        .map_err(|failure| match overrun.load(Ordering::Relaxed) {
-            true => too_large(component, None, limit),
-            false => failure,
-        })
+    let sent = forward(component, speech, request, shared).await;
+    sent.map_err(|failure| match () {
+        () if fate.is_overrun() => too_large(component, None, limit),
+        () if fate.is_broken() => {
+            let text = "the request body broke off, or its framing is wrong";
+            component.failure(Kind::BadRequest, text)
+        }
+        () => failure,
+    })
 }
 
 fn too_large(component: &Component, length: Option<u64>, limit: u64) -> Failure {

@@ -23,6 +23,8 @@ use super::live::Speech;
 /// Servers close connections that are idle for long (uvicorn: 5 s); ours is faster, so that a request
 /// and the end of its connection do not cross.
 const IDLE: Duration = Duration::from_secs(4);
+/// After this much rest a connection is looked at again before it is used.
+const NEWS: Duration = Duration::from_millis(1);
 /// Idle connections kept per component and I/O thread.
 const MOST_IDLE: usize = 256;
 /// Bytes that a component may send ahead on one call, and on one connection.
@@ -124,7 +126,14 @@ async fn send_http(
     mut request: Request<Outgoing>,
     reach: &Reach,
 ) -> Result<Answered, Unanswered> {
-    while let Some(mut sender) = take(address) {
+    while let Some((mut sender, rested)) = take(address) {
+        if rested > NEWS {
+            // Its end may have come meanwhile; one turn of the event loop brings that news.
+            tokio::task::yield_now().await;
+            if !sender.is_ready() {
+                continue;
+            }
+        }
         match sender.try_send_request(request).await {
             Ok(answer) => return Ok((answer, Some(lease(address, sender)))),
             Err(mut failed) => match failed.take_message() {
@@ -151,16 +160,18 @@ fn lease(address: &Arc<str>, sender: http1::SendRequest<Outgoing>) -> Lease {
 }
 
 /// An idle connection that is still good.
-fn take(address: &Arc<str>) -> Option<http1::SendRequest<Outgoing>> {
+fn take(address: &Arc<str>) -> Option<(http1::SendRequest<Outgoing>, Duration)> {
     POOL.with_borrow_mut(|pool| {
         let idle = pool.idle.get_mut(address)?;
         // The last one in is the warmest; if that one is too old, so are all before it.
-        if idle.last().is_some_and(|last| last.since.elapsed() > IDLE) {
+        let now = Instant::now();
+        if idle.last().is_some_and(|last| now - last.since > IDLE) {
             idle.clear();
             return None;
         }
         let ready = idle.iter().rposition(|one| one.sender.is_ready());
-        let found = ready.map(|at| idle.swap_remove(at).sender);
+        let found = ready.map(|at| idle.remove(at));
+        let found = found.map(|one| (one.sender, now - one.since));
         if found.is_none() {
             idle.retain(|one| !one.sender.is_closed());
         }

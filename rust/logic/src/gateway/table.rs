@@ -62,9 +62,46 @@ pub struct Component {
     /// Seconds until an answer must have begun.
     #[serde(default)]
     pub timeout_secs: Option<f64>,
+    /// The graph that it is, if it is one; see [`super::graph::Graph`].
+    #[serde(default)]
+    pub graph: Option<serde_json::Value>,
+    /// How its requests are joined.
+    #[serde(default)]
+    pub batcher: Option<Batcher>,
+    /// Where its requests and answers are told.
+    #[serde(default)]
+    pub logger: Option<Logger>,
     /// Why there is nobody to answer, told when no revision has a replica.
     #[serde(default)]
     pub absent: Option<String>,
+}
+
+/// How V1 requests are joined into batches.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batcher {
+    /// Instances that make a batch complete.
+    pub max_batch_size: usize,
+    /// Milliseconds after which an incomplete one is sent.
+    pub max_latency_ms: u64,
+}
+
+/// Where requests and answers are told, as CloudEvents.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logger {
+    /// The sink's `host:port`.
+    pub authority: String,
+    /// The sink's path.
+    pub path: String,
+    /// Requests are told.
+    pub requests: bool,
+    /// Answers are told.
+    pub responses: bool,
+    /// The event's attributes that are always the same, as headers.
+    pub attributes: Vec<(String, String)>,
+    /// Headers of the request that are told along.
+    pub metadata_headers: Vec<String>,
 }
 
 /// One revision of a component.
@@ -294,6 +331,11 @@ fn check_component(service: &Service, component: &Component) -> Result<(), Error
         && !(seconds > 0.0 && seconds < 1e9)
     {
         return wrong(format!("timeout_secs is {seconds}, expected seconds > 0"));
+    }
+    if let Some(batcher) = &component.batcher
+        && batcher.max_batch_size == 0
+    {
+        return wrong("batcher.max_batch_size is 0, expected at least 1".into());
     }
     for replica in component.revisions.iter().flat_map(|r| &r.replicas) {
         for address in [&replica.http, &replica.grpc].into_iter().flatten() {
