@@ -165,7 +165,8 @@ class Gateway:
 
     def counters(self) -> dict[str, int]:
         """Counts: `requests`, `failures` (answered by the gateway itself), `connections`,
-        `refused_connections`, `component_connections` (made to components)."""
+        `refused_connections`, `component_connections` (made to components), `batches` (of joined
+        requests), `payloads_dropped` (events that no sink took)."""
 
     def drain(self, timeout_secs: float) -> bool:
         """Stops accepting, lets what was accepted finish; False if the time ran out first."""

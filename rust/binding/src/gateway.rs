@@ -44,6 +44,8 @@ impl Gateway {
             ("failures", counters.failures.load(Relaxed)),
             ("refused_connections", counters.refused.load(Relaxed)),
             ("connections", self.inner.connections() as u64),
+            ("batches", counters.batches.load(Relaxed)),
+            ("payloads_dropped", shared.payload_log.dropped.load(Relaxed)),
             ("component_connections", shared.reach.opened.load(Relaxed)),
         ])
     }

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bodies that pass through piece by piece, in both directions.
+//! Bodies that pass through piece by piece, in both directions, with a tap where they are told.
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::live::Working;
+use super::payload_log::Tap;
 use super::upstream::Lease;
 
 /// What a component is sent.
@@ -31,6 +33,7 @@ pub struct Passing {
     /// Bytes it may still have.
     left: u64,
     fate: Arc<Fate>,
+    tap: Option<Tap>,
 }
 
 /// What became of a client's body, for whoever has to say why there is no answer.
@@ -40,6 +43,10 @@ pub struct Fate(AtomicU8);
 impl Fate {
     const OVERRUN: u8 = 1;
     const BROKEN: u8 = 2;
+
+    fn is_whole(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
 
     /// It had more bytes than it may.
     pub fn is_overrun(&self) -> bool {
@@ -59,14 +66,16 @@ impl Outgoing {
     }
 
     /// A body that passes through; it breaks off if it has more than `limit` bytes.
-    pub fn passing(body: Incoming, limit: u64, fate: Arc<Fate>) -> Self {
+    pub fn passing(body: Incoming, limit: u64, fate: Arc<Fate>, tap: Option<Tap>) -> Self {
         if body.is_end_stream() {
+            tap.map(Tap::end);
             return Self::Whole(None);
         }
         Self::Passing(Passing {
             body,
             left: limit,
             fate,
+            tap,
         })
     }
 }
@@ -129,9 +138,16 @@ impl Passing {
                 return Poll::Ready(Some(Err(Box::new(why))));
             };
             self.left = left;
+            if let Some(tap) = &mut self.tap {
+                tap.see(data);
+            }
         }
         if let Poll::Ready(Some(Err(_))) = &polled {
             self.fate.0.store(Fate::BROKEN, Ordering::Relaxed);
+        }
+        let ended = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
+        if ended && self.fate.is_whole() {
+            self.tap.take().map(Tap::end);
         }
         polled.map_err(Into::into)
     }
@@ -150,7 +166,8 @@ pub enum Reply {
 pub struct Passage {
     body: Incoming,
     lease: Option<Lease>,
-    _working: Working,
+    _working: Option<Working>,
+    tap: Option<Tap>,
 }
 
 impl Reply {
@@ -160,7 +177,7 @@ impl Reply {
     }
 
     /// A body that passes through.
-    pub fn passing(body: Incoming, lease: Option<Lease>, working: Working) -> Self {
+    pub fn passing(body: Incoming, lease: Option<Lease>, working: Option<Working>) -> Self {
         if body.is_end_stream() {
             lease.map(Lease::done);
             return Self::Whole(None);
@@ -169,7 +186,21 @@ impl Reply {
             body,
             lease,
             _working: working,
+            tap: None,
         })
+    }
+
+    /// The same, with a tap on it.
+    pub fn tapped(mut self, tap: Option<Tap>) -> Self {
+        match (&mut self, tap) {
+            (Self::Passing(passage), tap) => passage.tap = tap,
+            (Self::Whole(bytes), Some(mut tap)) => {
+                bytes.iter().for_each(|bytes| tap.see(bytes));
+                tap.end();
+            }
+            (Self::Whole(_), None) => {}
+        }
+        self
     }
 }
 
@@ -185,8 +216,13 @@ impl Body for Reply {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Passing(passage) => {
                 let polled = Pin::new(&mut passage.body).poll_frame(context);
+                if let (Poll::Ready(Some(Ok(frame))), Some(tap)) = (&polled, &mut passage.tap)
+                    && let Some(data) = frame.data_ref()
+                {
+                    tap.see(data);
+                }
                 if matches!(polled, Poll::Ready(None)) {
-                    passage.lease.take().map(Lease::done);
+                    passage.end();
                 }
                 polled
             }
@@ -210,11 +246,47 @@ impl Body for Reply {
     }
 }
 
+impl Passage {
+    /// The whole body has passed.
+    fn end(&mut self) {
+        self.lease.take().map(Lease::done);
+        self.tap.take().map(Tap::end);
+    }
+}
+
 impl Drop for Passage {
     fn drop(&mut self) {
         // A body of known length is not asked again after its last piece.
         if self.body.is_end_stream() {
-            self.lease.take().map(Lease::done);
+            self.end();
         }
     }
+}
+
+/// A whole body, at most `limit` bytes of it.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub async fn collected(mut body: Reply, limit: usize) -> Result<Bytes, String> {
+    let mut first: Option<Bytes> = None;
+    let mut whole = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|why| format!("broke off: {why}"))?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len() > limit {
+            return Err(format!("has more than {limit} bytes"));
+        }
+        match first.take() {
+            None if whole.is_empty() => first = Some(piece),
+            begun => {
+                begun
+                    .iter()
+                    .for_each(|begun| whole.extend_from_slice(begun));
+                whole.extend_from_slice(&piece);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
 }

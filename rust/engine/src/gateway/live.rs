@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::Method;
 use nerite_logic::Error;
 use nerite_logic::gateway::failure::{Failure, Kind};
 use nerite_logic::gateway::table::{self, Place, Table};
 use nerite_logic::gateway::weights::Shares;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+
+use super::batcher::Batcher;
+use super::graph::Flow;
+use super::payload_log::Sink;
 
 /// One state of the routes. Replaced as a whole; requests under way keep theirs.
 #[derive(Debug, Default)]
@@ -28,15 +33,12 @@ impl Live {
     /// If the table is not usable.
     pub fn from_json(json: &str) -> Result<Self, Error> {
         let table = Table::from_json(json)?;
-        let components = table
-            .services()
-            .iter()
-            .map(|service| {
-                let all = service.components.iter();
-                all.map(|component| Arc::new(Component::new(service, component)))
-                    .collect()
-            })
-            .collect();
+        let services = table.services().iter().map(|service| {
+            let all = service.components.iter();
+            let all = all.map(|component| Component::new(service, component).map(Arc::new));
+            all.collect::<Result<_, Error>>()
+        });
+        let components = services.collect::<Result<_, Error>>()?;
         Ok(Self { table, components })
     }
 
@@ -53,6 +55,12 @@ pub struct Component {
     pub name: String,
     /// Until an answer must have begun.
     pub timeout: Option<Duration>,
+    /// The graph that it is.
+    pub flow: Option<Flow>,
+    /// Joins its V1 requests.
+    pub batcher: Option<Batcher>,
+    /// Where its requests and answers are told.
+    pub sink: Option<Arc<Sink>>,
     absent: String,
     revisions: Vec<Vec<Arc<Replica>>>,
     /// `None` if there is no choice.
@@ -81,7 +89,7 @@ pub enum Speech {
 pub type Candidates = SmallVec<[Arc<Replica>; 2]>;
 
 impl Component {
-    fn new(service: &table::Service, written: &table::Component) -> Self {
+    fn new(service: &table::Service, written: &table::Component) -> Result<Self, Error> {
         let name = format!(
             "service '{}/{}', component '{}'",
             service.namespace, service.name, written.name
@@ -90,13 +98,34 @@ impl Component {
         let usable = written.revisions.iter().filter(|r| !r.replicas.is_empty());
         let usable: Vec<_> = usable.filter(|r| r.weight > 0).collect();
         let shares = Shares::new(usable.iter().map(|revision| revision.weight));
-        Self {
-            name,
+        let of = |why: Error| Error::invalid(format!("{name}: {}", why.message));
+        let flow = written
+            .graph
+            .clone()
+            .map(Flow::new)
+            .transpose()
+            .map_err(of)?;
+        let sink = written
+            .logger
+            .as_ref()
+            .map(Sink::new)
+            .transpose()
+            .map_err(of)?;
+        Ok(Self {
+            flow,
+            batcher: written.batcher.as_ref().map(Batcher::new),
+            sink: sink.map(Arc::new),
             timeout: written.timeout_secs.map(Duration::from_secs_f64),
             absent: written.absent.clone().unwrap_or("it has no replica".into()),
             shares: (usable.len() > 1).then(|| Mutex::new(shares)),
             revisions: usable.iter().map(|r| replicas_of(r)).collect(),
-        }
+            name,
+        })
+    }
+
+    /// Whether a request's whole body is needed before anybody is asked.
+    pub fn collects(&self, method: &Method, path: &str) -> bool {
+        self.flow.is_some() || (self.batcher.is_some() && Batcher::takes(method, path))
     }
 
     /// The replicas of the revision whose turn it is, the least busy first.

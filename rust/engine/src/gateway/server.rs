@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::connections;
 use super::live::Live;
 use super::options::GatewayOptions;
+use super::payload_log::PayloadLog;
 use super::upstream::Reach;
 use crate::connection::sweep;
 use crate::server::bind;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub counters: Counters,
     /// How components are reached.
     pub reach: Reach,
+    /// Tells sinks of payloads.
+    pub payload_log: PayloadLog,
     connections: AtomicUsize,
     draining: watch::Sender<bool>,
     quiet: Mutex<()>,
@@ -46,6 +49,8 @@ pub struct Counters {
     pub failures: AtomicU64,
     /// Client connections refused because there were too many.
     pub refused: AtomicU64,
+    /// Batches of joined requests that were sent.
+    pub batches: AtomicU64,
 }
 
 impl Shared {
@@ -91,6 +96,7 @@ struct IoThread {
 pub struct Gateway {
     shared: Arc<Shared>,
     threads: Mutex<Vec<IoThread>>,
+    teller: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Gateway {
@@ -100,7 +106,9 @@ impl Gateway {
     /// If the system gives no threads.
     pub fn start(options: GatewayOptions) -> Result<Self, Error> {
         let count = options.io_threads;
+        let (payload_log, teller) = PayloadLog::start(options.connect_timeout())?;
         let shared = Arc::new(Shared {
+            payload_log,
             reach: Reach::new(options.connect_timeout()),
             options,
             live: ArcSwap::default(),
@@ -124,6 +132,7 @@ impl Gateway {
         Ok(Self {
             shared,
             threads: Mutex::new(threads),
+            teller: Mutex::new(Some(teller)),
         })
     }
 
@@ -193,6 +202,10 @@ impl Gateway {
         }
         for thread in threads {
             let _ = thread.handle.join();
+        }
+        self.shared.payload_log.stop();
+        if let Some(teller) = self.teller.lock().take() {
+            let _ = teller.join();
         }
     }
 }
