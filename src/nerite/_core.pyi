@@ -14,7 +14,16 @@ from typing import Any, Literal, Self, TypeAlias, final
 
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "ControlCall", "Engine", "Gateway", "Metric", "MetricFamily", "Request", "Version"]
+__all__ = [
+    "Batch",
+    "ControlCall",
+    "Engine",
+    "Gateway",
+    "Metric",
+    "MetricFamily",
+    "Request",
+    "Version",
+]
 
 __version__: str
 

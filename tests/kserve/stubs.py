@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
@@ -36,7 +36,7 @@ Answer = Callable[["Handler", Call], None]
 
 @dataclass
 class Stubs:
-    """Behaviour by name (`/a` is the stub `a`); mappings as the vectors write them, or functions."""
+    """Behaviour by name (`/a` is the stub `a`): mappings as the vectors write them, or functions."""
 
     behaviours: Mapping[str, Mapping[str, Any] | Answer]
     calls: list[Call] = field(default_factory=list)
@@ -147,10 +147,8 @@ def stubs(behaviours: Mapping[str, Mapping[str, Any] | Answer]) -> Iterator[Stub
     finally:
         server.shutdown()
         for connection in list(server.open):
-            try:
+            with suppress(OSError):
                 connection.shutdown(SHUT_RDWR)
-            except OSError:
-                pass
         thread.join()
         server.server_close()
 

@@ -8,6 +8,7 @@
     rendering     runtime + service -> containers (`merging`, `templates`, `server_types`, `images`)
     storage_paths where a model comes from and where it appears in the container
     explain       all of it for one set of files, as `nerite explain` prints it
+    graphs        InferenceGraphs as components of the gateway
     gateway       one port in front of services that run, by the table of their routes
 
 All but the gateway are pure functions of the objects they are given: no process is started, nothing

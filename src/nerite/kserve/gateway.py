@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from nerite import _core
+from nerite.errors import InvalidArgument
 
 DOMAIN = "example.com"
+LOGGER_MODES = ("all", "request", "response")
 #: What a name of a service may be followed by, inside a cluster.
 _INSIDE = ("", ".svc", ".svc.cluster.local")
 
@@ -38,6 +41,52 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Batcher:
+    """Joins V1 predictions: a batch goes when it has so many instances or is so old."""
+
+    max_batch_size: int = 32
+    max_latency_ms: int = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Logger:
+    """Tells a sink of requests and answers as CloudEvents."""
+
+    url: str
+    mode: str = "all"
+    source: str = ""
+    metadata_headers: Sequence[str] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> tuple[str, str]:
+        """`host:port` and path of the sink."""
+        try:
+            url = urlsplit(self.url)
+            port = url.port or 80
+        except ValueError as why:
+            raise InvalidArgument(f'logger.url "{self.url}" is no URL: {why}') from None
+        if url.scheme != "http" or not url.hostname:
+            raise InvalidArgument(f'logger.url "{self.url}" is not usable; write http://host:port/')
+        if self.mode not in LOGGER_MODES:
+            known = ", ".join(LOGGER_MODES)
+            raise InvalidArgument(f'logger.mode is "{self.mode}"; known: {known}')
+        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        return f"{host}:{port}", (url.path or "/") + (f"?{url.query}" if url.query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An InferenceGraph as steps of URLs; `graphs` makes it of the resource."""
+
+    nodes: Mapping[str, Any]
+    timeout: float | None = None
+    """Seconds until the whole must be done."""
+    step_timeout: float | None = None
+    propagate_headers: Sequence[str] = ()
+    """Regular expressions of the headers that steps are sent, as `PROPAGATE_HEADERS` has them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """What answers: `predictor`, `transformer`, `explainer` or `graph`, in its revisions."""
 
@@ -45,6 +94,10 @@ class Component:
     revisions: Sequence[Revision] = ()
     timeout: float | None = None
     """Seconds until an answer must have begun."""
+    batcher: Batcher | None = None
+    logger: Logger | None = None
+    graph: Graph | None = None
+    """What answers in the place of replicas."""
     absent: str | None = None
     """Why nobody answers, told to clients when there is no replica."""
 
@@ -87,16 +140,17 @@ def _hosts(name: str, namespace: str, domain: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """All services. A single one also answers to hosts that nothing else answers to."""
+    """All services. `default`, or a single one, answers to hosts that nobody is known by."""
 
     services: Sequence[Service] = ()
+    default: int | None = None
 
     def to_json(self) -> str:
         """The table as Rust reads it, with every host spelled out."""
         taken = Counter(host for host, _ in self._bare_names())
         bare = {owner: host for host, owner in self._bare_names() if taken[host] == 1}
         services = [_service(service, bare) for service in self.services]
-        default = 0 if len(services) == 1 else None
+        default = 0 if self.default is None and len(services) == 1 else self.default
         return json.dumps({"services": services, "default": default})
 
     def _bare_names(self) -> Iterator[tuple[str, tuple[str, str, str]]]:
@@ -121,18 +175,21 @@ def _service(service: Service, bare: Mapping[tuple[str, str, str], str]) -> dict
         "entry": service.entry(),
         "explain": "explainer" if "explainer" in names else None,
         "components": [
-            _component(one, hosts(one.name, service.component_hosts(one.name)))
+            _component(service, one, hosts(one.name, service.component_hosts(one.name)))
             for one in service.components
         ],
     }
 
 
-def _component(component: Component, hosts: list[str]) -> dict[str, Any]:
+def _component(service: Service, component: Component, hosts: list[str]) -> dict[str, Any]:
     return {
         "name": component.name,
         "hosts": hosts,
         "timeout_secs": component.timeout,
         "absent": component.absent,
+        "batcher": component.batcher and asdict(component.batcher),
+        "logger": component.logger and _logger(service, component.name, component.logger),
+        "graph": component.graph and _graph(component.graph),
         "revisions": [
             {
                 "weight": revision.weight,
@@ -142,6 +199,36 @@ def _component(component: Component, hosts: list[str]) -> dict[str, Any]:
             }
             for revision in component.revisions
         ],
+    }
+
+
+def _logger(service: Service, component: str, logger: Logger) -> dict[str, Any]:
+    authority, path = logger.parts()
+    attributes = {
+        "ce-source": logger.source or f"http://{service.hosts()[0]}/",
+        "ce-inferenceservicename": service.name,
+        "ce-namespace": service.namespace,
+        "ce-component": component,
+        "ce-endpoint": service.name,
+    }
+    if logger.annotations:
+        attributes["ce-annotations"] = json.dumps(dict(logger.annotations))
+    return {
+        "authority": authority,
+        "path": path,
+        "requests": logger.mode in ("all", "request"),
+        "responses": logger.mode in ("all", "response"),
+        "attributes": list(attributes.items()),
+        "metadata_headers": list(logger.metadata_headers),
+    }
+
+
+def _graph(graph: Graph) -> dict[str, Any]:
+    return {
+        "nodes": graph.nodes,
+        "timeoutSecs": graph.timeout,
+        "stepTimeoutSecs": graph.step_timeout,
+        "propagateHeaders": list(graph.propagate_headers),
     }
 
 
