@@ -36,7 +36,7 @@ Answer = Callable[["Handler", Call], None]
 
 @dataclass
 class Stubs:
-    """Behaviour by name (`/a` is the stub `a`): mappings as the vectors write them, or functions."""
+    """Behaviour by name (`/a` is the stub `a`): as the vectors write it, or a function."""
 
     behaviours: Mapping[str, Mapping[str, Any] | Answer]
     calls: list[Call] = field(default_factory=list)

@@ -340,20 +340,23 @@ def test_routes_are_replaced_while_requests_are_under_way() -> None:
         assert let_go.wait(10)
         handler.reply(200, {}, b"old")
 
-    with stubs({"*": reply}) as old, stubs({"*": {"body": "new"}}) as new:
-        with gateway(predictor(old)) as gate:
-            answers: list[bytes] = []
-            waiting = threading.Thread(target=lambda: answers.append(ask(gate)[2]))
-            waiting.start()
-            assert asked.wait(10)
-            gate.update(RouteTable([predictor(new)]))
-            assert ask(gate)[2] == b"new"
-            let_go.set()
-            waiting.join()
-            assert answers == [b"old"]
-            with pytest.raises(InvalidArgument, match="is twice in the route table"):
-                gate.update(RouteTable([predictor(new), predictor(new)]))
-            assert ask(gate)[2] == b"new"
+    with (
+        stubs({"*": reply}) as old,
+        stubs({"*": {"body": "new"}}) as new,
+        gateway(predictor(old)) as gate,
+    ):
+        answers: list[bytes] = []
+        waiting = threading.Thread(target=lambda: answers.append(ask(gate)[2]))
+        waiting.start()
+        assert asked.wait(10)
+        gate.update(RouteTable([predictor(new)]))
+        assert ask(gate)[2] == b"new"
+        let_go.set()
+        waiting.join()
+        assert answers == [b"old"]
+        with pytest.raises(InvalidArgument, match="is twice in the route table"):
+            gate.update(RouteTable([predictor(new), predictor(new)]))
+        assert ask(gate)[2] == b"new"
 
 
 def test_closing_lets_requests_finish() -> None:

@@ -104,48 +104,54 @@ def test_tritonclient_reaches_each_service_by_its_authority(tmp_path: Path) -> N
 
 def test_streams_pass_message_by_message_with_metadata_at_both_ends() -> None:
     with echoing() as (handler, address):
-        with Gateway(RouteTable([service("echo", Replica(grpc=address))])) as gate:
-            with channel(gate, "echo.default") as made:
-                answered = threading.Semaphore(1)
+        with (
+            Gateway(RouteTable([service("echo", Replica(grpc=address))])) as gate,
+            channel(gate, "echo.default") as made,
+        ):
+            answered = threading.Semaphore(1)
 
-                def messages() -> Iterator[bytes]:
-                    for word in (b"one", b"two", b"three"):
-                        # The next is sent only once the answer to the last has come.
-                        assert answered.acquire(timeout=10)
-                        yield word
+            def messages() -> Iterator[bytes]:
+                for word in (b"one", b"two", b"three"):
+                    # The next is sent only once the answer to the last has come.
+                    assert answered.acquire(timeout=10)
+                    yield word
 
-                stream = call(made, "Talk", messages(), metadata=[("x-mine", "yes")])
-                words = []
-                for word in stream:
-                    words.append(word)
-                    answered.release()
-                assert words == [b"ONE", b"TWO", b"THREE"]
-                assert ("x-begin", "1") in stream.initial_metadata()
-                assert ("x-end", "2") in stream.trailing_metadata()
+            stream = call(made, "Talk", messages(), metadata=[("x-mine", "yes")])
+            words = []
+            for word in stream:
+                words.append(word)
+                answered.release()
+            assert words == [b"ONE", b"TWO", b"THREE"]
+            assert ("x-begin", "1") in stream.initial_metadata()
+            assert ("x-end", "2") in stream.trailing_metadata()
         assert handler.seen[0]["x-mine"] == "yes"
         assert handler.seen[0]["x-forwarded-host"] == "echo.default"
 
 
 def test_a_failure_keeps_its_code_text_and_trailers() -> None:
-    with echoing() as (_, address):
-        with Gateway(RouteTable([service("echo", Replica(grpc=address))])) as gate:
-            with channel(gate, "echo.default") as made:
-                stream = call(made, "Fail", iter([b"one"]))
-                assert next(stream) == b"one"
-                with pytest.raises(grpc.RpcError):
-                    next(stream)
-                assert (stream.code(), stream.details()) == (grpc.StatusCode.DATA_LOSS, "löst")
-                assert ("x-why", "so") in stream.trailing_metadata()
+    with (
+        echoing() as (_, address),
+        Gateway(RouteTable([service("echo", Replica(grpc=address))])) as gate,
+        channel(gate, "echo.default") as made,
+    ):
+        stream = call(made, "Fail", iter([b"one"]))
+        assert next(stream) == b"one"
+        with pytest.raises(grpc.RpcError):
+            next(stream)
+        assert (stream.code(), stream.details()) == (grpc.StatusCode.DATA_LOSS, "löst")
+        assert ("x-why", "so") in stream.trailing_metadata()
 
 
 def test_a_client_that_cancels_ends_the_call_of_the_component() -> None:
-    with echoing() as (handler, address):
-        with Gateway(RouteTable([service("echo", Replica(grpc=address))])) as gate:
-            with channel(gate, "echo.default") as made:
-                stream = call(made, "Hold", iter([b"one"]))
-                assert next(stream) == b"begun"
-                stream.cancel()
-                assert handler.cancelled.wait(10)
+    with (
+        echoing() as (handler, address),
+        Gateway(RouteTable([service("echo", Replica(grpc=address))])) as gate,
+        channel(gate, "echo.default") as made,
+    ):
+        stream = call(made, "Hold", iter([b"one"]))
+        assert next(stream) == b"begun"
+        stream.cancel()
+        assert handler.cancelled.wait(10)
 
 
 def test_failures_of_the_gateway_are_told_in_grpc() -> None:

@@ -47,30 +47,30 @@ def test_callers_share_a_batch_and_each_gets_its_own() -> None:
 
 
 def test_a_batch_that_does_not_fill_goes_when_its_time_is_over() -> None:
-    with stubs({"*": doubling}) as made:
-        with gateway(predictor(made, batcher=Batcher(100, 50))) as gate:
-            began = time.monotonic()
-            assert at_once(gate, [instances(7)])[0][1]["predictions"] == [14]
-            assert time.monotonic() - began >= 0.05
-            assert gate.counters()["batches"] == 1
+    with stubs({"*": doubling}) as made, gateway(predictor(made, batcher=Batcher(100, 50))) as gate:
+        began = time.monotonic()
+        assert at_once(gate, [instances(7)])[0][1]["predictions"] == [14]
+        assert time.monotonic() - began >= 0.05
+        assert gate.counters()["batches"] == 1
 
 
 def test_models_and_parameters_are_not_mixed() -> None:
-    with stubs({"*": doubling}) as made:
-        with gateway(predictor(made, batcher=Batcher(2, 50))) as gate:
-            at_once(gate, [instances(1, a=1), instances(2, a=2), instances(3, a=1)])
-            bodies = sorted(json.dumps(json.loads(call.body)) for call in made.calls)
-            assert len(bodies) == 2
-            assert '{"instances": [2], "a": 2}' in bodies
-            ask(gate, "/v1/models/other:predict", body=instances(1, 2))
-            assert made.calls[-1].path == "/v1/models/other:predict"
+    with stubs({"*": doubling}) as made, gateway(predictor(made, batcher=Batcher(2, 50))) as gate:
+        at_once(gate, [instances(1, a=1), instances(2, a=2), instances(3, a=1)])
+        bodies = sorted(json.dumps(json.loads(call.body)) for call in made.calls)
+        assert len(bodies) == 2
+        assert '{"instances": [2], "a": 2}' in bodies
+        ask(gate, "/v1/models/other:predict", body=instances(1, 2))
+        assert made.calls[-1].path == "/v1/models/other:predict"
 
 
 def test_what_is_no_prediction_passes_as_it_is() -> None:
-    with stubs({"*": {"echo": True}}) as made:
-        with gateway(predictor(made, batcher=Batcher(100, 60_000))) as gate:
-            assert ask(gate, "/v2/models/iris/infer", body=b"any")[2] == b"any"
-            assert ask(gate, "/v1/models/iris", method="GET", body=None)[0] == 200
+    with (
+        stubs({"*": {"echo": True}}) as made,
+        gateway(predictor(made, batcher=Batcher(100, 60_000))) as gate,
+    ):
+        assert ask(gate, "/v2/models/iris/infer", body=b"any")[2] == b"any"
+        assert ask(gate, "/v1/models/iris", method="GET", body=None)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,12 @@ def test_a_body_without_instances_is_refused(body: bytes, told: str) -> None:
 
 def test_a_failure_of_a_batch_is_the_failure_of_its_callers() -> None:
     behaviours: dict[str, Any] = {"*": {"status": 422, "body": '{"error": "bad"}'}}
-    with stubs(behaviours) as made:
-        with gateway(predictor(made, batcher=Batcher(2, 60_000))) as gate:
-            assert at_once(gate, [instances(1), instances(2)]) == [(422, {"error": "bad"})] * 2
-            behaviours["*"] = {"body": '{"predictions": [1]}'}
-            for status, answer in at_once(gate, [instances(1), instances(2)]):
-                assert status == 502
-                assert "size of prediction is not equal to the size of instances" in answer["error"]
+    with stubs(behaviours) as made, gateway(predictor(made, batcher=Batcher(2, 60_000))) as gate:
+        assert at_once(gate, [instances(1), instances(2)]) == [(422, {"error": "bad"})] * 2
+        behaviours["*"] = {"body": '{"predictions": [1]}'}
+        for status, answer in at_once(gate, [instances(1), instances(2)]):
+            assert status == 502
+            assert "size of prediction is not equal to the size of instances" in answer["error"]
     with refusing() as dead, gateway(predictor(dead, batcher=Batcher(1))) as gate:
         assert ask(gate, PREDICT, body=instances(1))[0] == 503
 
@@ -201,13 +200,16 @@ def test_a_sink_that_hangs_delays_nobody_and_what_does_not_fit_is_counted() -> N
         let_go.wait(10)
         handler.reply(200, {}, b"")
 
-    with stubs({"*": hang}) as served, stubs({"*": {"body": "ok"}}) as made:
-        with gateway(logged(made, served, mode="request")) as gate:
-            for _ in range(150):
-                assert ask(gate, PREDICT)[0] == 200
-            # 100 wait, 5 are on their way, and one more was taken out to be sent next.
-            assert 44 <= gate.counters()["payloads_dropped"] <= 45
-            let_go.set()
+    with (
+        stubs({"*": hang}) as served,
+        stubs({"*": {"body": "ok"}}) as made,
+        gateway(logged(made, served, mode="request")) as gate,
+    ):
+        for _ in range(150):
+            assert ask(gate, PREDICT)[0] == 200
+        # 100 wait, 5 are on their way, and one more was taken out to be sent next.
+        assert 44 <= gate.counters()["payloads_dropped"] <= 45
+        let_go.set()
 
 
 def test_a_sink_that_is_not_there_is_counted() -> None:

@@ -85,15 +85,17 @@ def test_outputs_of_a_v2_step_are_the_inputs_of_the_next(tmp_path: Path, binary:
         address = server.http_url.removeprefix("http://")
         parts = [predictor(address, name=name) for name in ("first", "second")]
         spec = sequence({"serviceName": "first"}, {"serviceName": "second", "data": "$response"})
-        with serve_graph(spec, parts, path_of=v2_path) as gate:
-            with tritonclient.http.InferenceServerClient(f"127.0.0.1:{gate.port}") as client:
-                x = np.arange(6, dtype=np.float32).reshape(2, 3)
-                sent = tritonclient.http.InferInput("A", x.shape, "FP32")
-                sent.set_data_from_numpy(x, binary_data=binary)
-                asked = [tritonclient.http.InferRequestedOutput("B", binary_data=binary)]
-                answer = client.infer("any", [sent], outputs=asked, request_id="r7")
-                np.testing.assert_array_equal(answer.as_numpy("C"), x)
-                assert answer.get_response()["id"] == "r7"
+        with (
+            serve_graph(spec, parts, path_of=v2_path) as gate,
+            tritonclient.http.InferenceServerClient(f"127.0.0.1:{gate.port}") as client,
+        ):
+            x = np.arange(6, dtype=np.float32).reshape(2, 3)
+            sent = tritonclient.http.InferInput("A", x.shape, "FP32")
+            sent.set_data_from_numpy(x, binary_data=binary)
+            asked = [tritonclient.http.InferRequestedOutput("B", binary_data=binary)]
+            answer = client.infer("any", [sent], outputs=asked, request_id="r7")
+            np.testing.assert_array_equal(answer.as_numpy("C"), x)
+            assert answer.get_response()["id"] == "r7"
 
 
 def test_a_graph_may_be_a_step_of_a_graph_but_not_of_itself() -> None:
