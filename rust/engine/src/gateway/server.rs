@@ -16,7 +16,7 @@ use super::connections;
 use super::live::Live;
 use super::options::GatewayOptions;
 use super::payload_log::PayloadLog;
-use super::upstream::Reach;
+use super::upstream::{self, Reach};
 use crate::connection::sweep;
 use crate::server::bind;
 
@@ -223,6 +223,7 @@ fn run_io_thread(shared: &Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order
     };
     runtime.block_on(async {
         tokio::spawn(sweep(shared.options.arrival_timeout()));
+        tokio::spawn(upstream::sweep());
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Accept(listener) => {

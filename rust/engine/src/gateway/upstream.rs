@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -148,7 +148,7 @@ async fn send_http(
     };
     match sender.try_send_request(request).await {
         Ok(answer) => Ok((answer, Some(lease(address, sender)))),
-        Err(failed) => Err(Unanswered::Broken(cause(&failed.into_error()))),
+        Err(failed) => Err(unanswered(failed)),
     }
 }
 
@@ -159,24 +159,40 @@ fn lease(address: &Arc<str>, sender: http1::SendRequest<Outgoing>) -> Lease {
     }
 }
 
-/// An idle connection that is still good.
+/// An idle connection that is still good, and how long it has rested.
 fn take(address: &Arc<str>) -> Option<(http1::SendRequest<Outgoing>, Duration)> {
     POOL.with_borrow_mut(|pool| {
         let idle = pool.idle.get_mut(address)?;
-        // The last one in is the warmest; if that one is too old, so are all before it.
         let now = Instant::now();
-        if idle.last().is_some_and(|last| now - last.since > IDLE) {
-            idle.clear();
-            return None;
-        }
-        let ready = idle.iter().rposition(|one| one.sender.is_ready());
-        let found = ready.map(|at| idle.remove(at));
-        let found = found.map(|one| (one.sender, now - one.since));
-        if found.is_none() {
-            idle.retain(|one| !one.sender.is_closed());
-        }
-        found
+        drop_stale(idle, now);
+        // The last one in is the warmest.
+        let ready = idle.iter().rposition(|one| one.sender.is_ready())?;
+        let one = idle.remove(ready);
+        Some((one.sender, now - one.since))
     })
+}
+
+/// Drops connections that have rested too long; they stand in the order of their rest.
+fn drop_stale(idle: &mut Vec<Idle>, now: Instant) {
+    let stale = idle.partition_point(|one| now - one.since > IDLE);
+    idle.drain(..stale);
+}
+
+/// Closes what nobody has used for long, also of components that are gone; one such task runs on each
+/// I/O thread.
+pub async fn sweep() {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        POOL.with_borrow_mut(|pool| {
+            let now = Instant::now();
+            pool.idle.retain(|_, idle| {
+                drop_stale(idle, now);
+                idle.retain(|one| !one.sender.is_closed());
+                !idle.is_empty()
+            });
+            pool.grpc.retain(|_, sender| !sender.is_closed());
+        });
+    }
 }
 
 async fn send_grpc(
@@ -202,7 +218,17 @@ async fn send_grpc(
     POOL.with_borrow_mut(|pool| pool.grpc.insert(Arc::clone(address), kept));
     match sender.try_send_request(request).await {
         Ok(answer) => Ok((answer, None)),
-        Err(failed) => Err(Unanswered::Broken(cause(&failed.into_error()))),
+        Err(failed) => Err(unanswered(failed)),
+    }
+}
+
+/// A failure on a new connection: did the component see anything of the request?
+fn unanswered(mut failed: TrySendError<Request<Outgoing>>) -> Unanswered {
+    let unsent = failed.take_message();
+    let why = cause(&failed.into_error());
+    match unsent {
+        Some(request) => Unanswered::Unreachable(Box::new(request), why),
+        None => Unanswered::Broken(why),
     }
 }
 

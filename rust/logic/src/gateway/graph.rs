@@ -343,6 +343,13 @@ impl Node {
     pub fn merge(&self, answers: &[Answer]) -> Result<Answer, Stopped> {
         let mut merged = BTreeMap::new();
         for (step, answer) in self.steps.iter().zip(answers) {
+            if answer.payload.json_length.is_some() {
+                let text = format!(
+                    "step \"{}\" answers with raw tensors, which an ensemble cannot hold; ask for JSON",
+                    step.key
+                );
+                return Err(Stopped::Cause(text));
+            }
             let body = answer.payload.json();
             payload::check_object(body).map_err(|why| {
                 let text = format!(
