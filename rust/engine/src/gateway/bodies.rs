@@ -23,7 +23,7 @@ pub enum Outgoing {
     /// All of it is here.
     Whole(Option<Bytes>),
     /// It comes from the client as it is sent on.
-    Passing(Passing),
+    Passing(Box<Passing>),
 }
 
 /// A client's body on its way.
@@ -68,17 +68,20 @@ impl Outgoing {
     /// A body that passes through; it breaks off if it has more than `limit` bytes.
     pub fn passing(body: Incoming, limit: u64, fate: Arc<Fate>, tap: Option<Tap>) -> Self {
         if body.is_end_stream() {
-            tap.map(Tap::end);
+            tap.into_iter().for_each(Tap::end);
             return Self::Whole(None);
         }
-        Self::Passing(Passing {
+        Self::Passing(Box::new(Passing {
             body,
             left: limit,
             fate,
             tap,
-        })
+        }))
     }
 }
+
+/// Whatever ends a body early.
+type Anything = Box<dyn StdError + Send + Sync>;
 
 /// The reason for which a body breaks off.
 #[derive(Debug)]
@@ -94,7 +97,7 @@ impl StdError for BrokenOff {}
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = Box<dyn StdError + Send + Sync>;
+    type Error = Anything;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -127,7 +130,7 @@ impl Passing {
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn StdError + Send + Sync>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Anything>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
@@ -147,7 +150,7 @@ impl Passing {
         }
         let ended = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
         if ended && self.fate.is_whole() {
-            self.tap.take().map(Tap::end);
+            self.tap.take().into_iter().for_each(Tap::end);
         }
         polled.map_err(Into::into)
     }
@@ -158,7 +161,7 @@ pub enum Reply {
     /// All of it is here.
     Whole(Option<Bytes>),
     /// It comes from a component as it is sent on.
-    Passing(Passage),
+    Passing(Box<Passage>),
 }
 
 /// A component's answer on its way to the client. If the client goes, this is dropped, and the component's
@@ -179,15 +182,15 @@ impl Reply {
     /// A body that passes through.
     pub fn passing(body: Incoming, lease: Option<Lease>, working: Option<Working>) -> Self {
         if body.is_end_stream() {
-            lease.map(Lease::done);
+            lease.into_iter().for_each(Lease::done);
             return Self::Whole(None);
         }
-        Self::Passing(Passage {
+        Self::Passing(Box::new(Passage {
             body,
             lease,
             _working: working,
             tap: None,
-        })
+        }))
     }
 
     /// The same, with a tap on it.
@@ -249,8 +252,8 @@ impl Body for Reply {
 impl Passage {
     /// The whole body has passed.
     fn end(&mut self) {
-        self.lease.take().map(Lease::done);
-        self.tap.take().map(Tap::end);
+        self.lease.take().into_iter().for_each(Lease::done);
+        self.tap.take().into_iter().for_each(Tap::end);
     }
 }
 

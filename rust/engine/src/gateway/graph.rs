@@ -168,7 +168,7 @@ impl Run<'_> {
                 Router::Sequence => self.sequence(node, &request, depth).await,
                 Router::Switch => self.step(node.choose(&request)?, request, depth).await,
                 Router::Splitter => {
-                    let turn = self.flow.shares.get(index).and_then(|s| s.lock().next());
+                    let turn = self.flow.shares.get(index).and_then(|s| s.lock().turn());
                     match turn.and_then(|turn| node.steps.get(turn)) {
                         Some(step) => self.step(step, request, depth).await,
                         None => Err(no_steps(node)),

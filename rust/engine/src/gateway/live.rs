@@ -133,7 +133,7 @@ impl Component {
     /// # Errors
     /// If there is none that speaks `speech`.
     pub fn candidates(&self, speech: Speech) -> Result<Candidates, Failure> {
-        let turn = self.shares.as_ref().and_then(|shares| shares.lock().next());
+        let turn = self.shares.as_ref().and_then(|shares| shares.lock().turn());
         let Some(replicas) = self.revisions.get(turn.unwrap_or(0)) else {
             return Err(self.failure(Kind::Unavailable, &self.absent));
         };

@@ -79,7 +79,7 @@ fn sniffed(body: &[u8]) -> &'static str {
             .is_some_and(|start| start.eq_ignore_ascii_case(tag))
             && (**tag == *b"<!--" || matches!(text.get(tag.len()), Some(b' ' | b'>')))
     };
-    if HTML.iter().any(|tag| begins(tag)) {
+    if HTML.iter().any(begins) {
         return "text/html; charset=utf-8";
     }
     if text.starts_with(b"<?xml") {

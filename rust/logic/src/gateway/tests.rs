@@ -91,7 +91,7 @@ fn shares_are_exact_over_each_round_and_spread_out() {
         let mut longest = 0;
         let mut run = 0;
         for _ in 0..100 {
-            let turn = shares.next().unwrap();
+            let turn = shares.turn().unwrap();
             counts[turn] += 1;
             run = if turn == last { run + 1 } else { 1 };
             longest = longest.max(run);
@@ -100,7 +100,7 @@ fn shares_are_exact_over_each_round_and_spread_out() {
         assert_eq!(counts, [10, 0, 30, 60]);
         assert!(longest <= 3);
     }
-    assert_eq!(Shares::new([0, 0]).next(), None);
+    assert_eq!(Shares::new([0, 0]).turn(), None);
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Shares {
     }
 
     /// Whose turn it is; `None` if nobody has a weight.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn turn(&mut self) -> Option<usize> {
         let mut best: Option<(usize, i64)> = None;
         for (index, (credit, weight)) in self.credit.iter_mut().zip(&self.weights).enumerate() {
             if *weight == 0 {

@@ -58,6 +58,7 @@ fn run(name: &str, document: Option<&Document>, argument: &str) -> Option<Docume
         ("this" | "ugly" | "pretty" | "valid", _) => document.cloned(),
         ("tostr", _) => Some(Document::Text(document.map(json).unwrap_or_default())),
         ("fromstr", Some(Document::Text(text))) => Document::parse(text.as_bytes()).ok(),
+        ("fromstr", Some(Document::Null)) => None,
         ("fromstr", _) => document.cloned(),
         ("keys", Some(Document::Object(members))) => Some(Document::List(
             members

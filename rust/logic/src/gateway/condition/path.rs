@@ -116,9 +116,9 @@ pub fn item_part(path: &str) -> ItemPart<'_> {
     let (query, begun) = match Query::parse(path) {
         Some((query, length)) => (Some(query), length),
         None if path.starts_with("#(") || path.starts_with("#[") => {
-            // A query without an end: gjson looks no further.
+            // A query without an end asks nothing, as `#()` does.
             return ItemPart {
-                what: What::Nothing,
+                what: What::Matching(Query::default()),
                 rest: Rest::End,
             };
         }

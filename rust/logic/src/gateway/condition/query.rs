@@ -8,6 +8,7 @@ use super::path::{closing_quote, glob};
 use super::walk;
 
 /// A query.
+#[derive(Default)]
 pub struct Query<'p> {
     path: &'p str,
     operator: &'p str,

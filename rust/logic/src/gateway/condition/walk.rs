@@ -30,6 +30,11 @@ pub fn get(document: Option<&Document>, path: &str) -> Option<Document> {
             };
         }
     }
+    named(document, path)
+}
+
+/// What a path of names, indexes and queries names.
+fn named(document: Option<&Document>, path: &str) -> Option<Document> {
     let mut walk = Walk::default();
     match (path.strip_prefix(".."), document) {
         // Lines of JSON; a body is one.
@@ -143,12 +148,15 @@ pub type Step<'p> = Option<(Option<Document>, &'p str)>;
 fn fixed(path: &str) -> Step<'_> {
     let written = path.get(1..)?;
     match written.as_bytes().first()? {
-        b'{' | b'[' | b'"' => {
+        b'{' | b'[' => {
             let end = balanced(written, 0).unwrap_or(written.len());
             let (value, rest) = written.split_at(end);
-            Some((Document::parse(value.as_bytes()).ok(), rest))
+            // What is no JSON is something all the same.
+            let value = Document::parse(value.as_bytes()).unwrap_or(Document::Null);
+            Some((Some(value), rest))
         }
-        b'+' | b'-' | b'0'..=b'9' => Some((Some(Document::Number(0.0)), "")),
+        // gjson takes all that follows as part of a text or number, so it exists whatever comes.
+        b'"' | b'+' | b'-' | b'0'..=b'9' => Some((Some(Document::Number(0.0)), "")),
         _ => {
             let end = written.find(['|', '.']).unwrap_or(written.len());
             let (name, rest) = written.split_at(end);
@@ -166,9 +174,12 @@ fn fixed(path: &str) -> Step<'_> {
 
 /// `[a,b]` or `{"x":a,b}`: a new list or object, of what exists.
 fn selected<'p>(document: Option<&Document>, path: &'p str) -> Step<'p> {
-    let (parts, rest) = selectors(path)?;
+    let Some((parts, rest)) = selectors(path) else {
+        return Some((None, ""));
+    };
     if !rest.is_empty() && !rest.starts_with(['|', '.']) {
-        return None;
+        // The selector is forgotten, and what stands behind it is the path.
+        return Some((named(document, rest), ""));
     }
     let found = parts
         .into_iter()
