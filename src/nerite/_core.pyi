@@ -14,7 +14,16 @@ from typing import Any, Literal, Self, TypeAlias, final
 
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "ControlCall", "Engine", "Metric", "MetricFamily", "Request", "Version"]
+__all__ = [
+    "Batch",
+    "ControlCall",
+    "Engine",
+    "Gateway",
+    "Metric",
+    "MetricFamily",
+    "Request",
+    "Version",
+]
 
 __version__: str
 
@@ -138,6 +147,47 @@ class Engine:
         """Counts for tests and tuning: `gil_acquisitions`, `batches`, `requests`,
         `wakeups_forward`, `wakeups_back`, `gathered_bytes`,
         `borrowed_inputs`, `connections`, `in_flight`."""
+
+    def drain(self, timeout_secs: float) -> bool:
+        """Stops accepting, lets what was accepted finish; False if the time ran out first."""
+
+    def stop(self) -> None:
+        """Closes everything at once. Safe to call twice."""
+
+@final
+class Gateway:
+    """One port in front of many components; `nerite.kserve.gateway` writes its routes."""
+
+    def __new__(cls, options_json: str) -> Self:
+        """Makes a gateway without ports and routes.
+
+        Args:
+            options_json: JSON of `io_threads` (int), `max_request_bytes` (int, HTTP bodies),
+                `max_connections` (int), `arrival_timeout_secs` (float, for a request's head) and
+                `connect_timeout_secs` (float, for a connection to a component).
+
+        Raises:
+            InvalidArgument: An option is unknown or has the wrong type or range.
+        """
+
+    def listen(self, address: str, port: int) -> int:
+        """Opens a port, for HTTP/1.1 and gRPC alike, and returns its number.
+
+        Raises:
+            Unavailable: The port cannot be bound; the text names address, port and cause.
+        """
+
+    def update(self, table_json: str) -> None:
+        """Makes these the routes in one atomic step; requests under way keep theirs.
+
+        Raises:
+            InvalidArgument: The table is not usable; the routes stay as they were.
+        """
+
+    def counters(self) -> dict[str, int]:
+        """Counts: `requests`, `failures` (answered by the gateway itself), `connections`,
+        `refused_connections`, `component_connections` (made to components), `batches` (of joined
+        requests), `payloads_dropped` (events that no sink took)."""
 
     def drain(self, timeout_secs: float) -> bool:
         """Stops accepting, lets what was accepted finish; False if the time ran out first."""

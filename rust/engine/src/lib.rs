@@ -16,6 +16,7 @@ pub mod buffers;
 pub mod control;
 pub mod custom_metrics;
 pub mod forward;
+pub mod gateway;
 pub mod gather;
 pub mod grpc;
 pub mod http;
@@ -47,6 +48,7 @@ mod settings;
 mod spelling;
 mod stream_requests;
 
+pub use gateway::Gateway;
 pub use options::Options;
 pub use server::Engine;
 pub use version::Version;

@@ -336,7 +336,7 @@ impl Drop for Engine {
     }
 }
 
-fn bind(address: &str, port: u16) -> std::io::Result<TcpListener> {
+pub(crate) fn bind(address: &str, port: u16) -> std::io::Result<TcpListener> {
     let host = address.strip_prefix("ipv6:").unwrap_or(address);
     let host = host
         .strip_prefix('[')
@@ -397,7 +397,7 @@ fn run_io_thread(
 }
 
 /// How long to wait when the system has no more file descriptors to give.
-const OUT_OF_FILES: Duration = Duration::from_millis(50);
+pub(crate) const OUT_OF_FILES: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the engine drains and deals them out to the I/O threads in turn.
 async fn accept(
@@ -448,7 +448,7 @@ fn deal(
 }
 
 /// Errors of `accept` that concern the connection that was about to be accepted, not the listener.
-fn is_of_one_connection(why: &std::io::Error) -> bool {
+pub(crate) fn is_of_one_connection(why: &std::io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(
         why.kind(),
