@@ -297,6 +297,42 @@ def test_a_grpc_message_that_never_ends_is_answered_and_let_go(server: Server) -
     alive(server)
 
 
+CALL_HEAD = HALF_A_CALL[: HALF_A_CALL.index(b"trailers") + len(b"trailers")]
+
+CUT_OFF_GRPC = {
+    "nothing": b"",
+    "half a preface": b"PRI * HTTP/2.0\r\n",
+    "a preface without settings": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "half a frame's head": HALF_A_CALL[: 24 + 9 + 4],
+    "half a call's headers": CALL_HEAD[:-3],
+    "headers to be continued": CALL_HEAD[: 24 + 9 + 4] + b"\0" + CALL_HEAD[24 + 9 + 5 :],
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF_GRPC)
+def test_a_grpc_peer_that_stops_before_it_has_called_is_let_go(server: Server, name: str) -> None:
+    """It held its place among the connections for two hours: only calls were watched."""
+    with socket.create_connection(address(server.grpc_url), timeout=10) as raw:
+        raw.sendall(CUT_OFF_GRPC[name])
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(4096):  # the server's own settings
+                pass
+    alive(server)
+
+
+def test_a_grpc_peer_that_has_opened_may_wait_for_its_first_call(server: Server) -> None:
+    with grpc.insecure_channel(server.grpc_url) as channel:
+        grpc.channel_ready_future(channel).result(10)
+        with socket.create_connection(address(server.grpc_url), timeout=10) as swept:
+            while swept.recv(4096):  # whoever opened before it would have gone before it
+                pass
+        states: list[grpc.ChannelConnectivity] = []
+        channel.subscribe(states.append)
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        assert live(b"", timeout=10) == b"\x08\x01"
+        assert grpc.ChannelConnectivity.IDLE not in states
+
+
 def test_a_grpc_port_spoken_to_in_http_1_closes(server: Server) -> None:
     with socket.create_connection(address(server.grpc_url), timeout=10) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -1,30 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One connection: counted, watched, and ended politely.
-//!
-//! A request's head must arrive within the arrival timeout once its first byte has. Watching that with a
-//! timer per request would cost more than parsing it, so each connection only notes when it began to
-//! receive, and one task per I/O thread looks around now and then ([`sweep`]). A connection that waits
-//! for its next request is idle and may wait for ever.
+//! One connection: counted, watched ([`crate::arrival`]), and ended politely.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use nerite_logic::wire::grpc::Arrival;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use crate::access_log::Seen;
+use crate::arrival::{Progress, Watched};
 use crate::body::ReplyBody;
 use crate::server::Shared;
 use crate::{grpc, http};
@@ -38,124 +28,6 @@ pub enum Protocol {
     Grpc,
     /// Prometheus text over HTTP/1.1.
     Metrics,
-}
-
-/// How far the head of a request has come.
-#[derive(Debug)]
-pub struct Progress {
-    /// Milliseconds on the sweeper's clock, plus one, at the first byte; 0 while nothing is awaited.
-    receiving_since: AtomicU64,
-    /// Rung when it has taken too long.
-    overdue: Notify,
-}
-
-thread_local! {
-    static WATCHED: RefCell<Watch> = RefCell::new(Watch { began: Instant::now(), list: Vec::new() });
-}
-
-struct Watch {
-    began: Instant,
-    list: Vec<Weak<Progress>>,
-}
-
-impl Progress {
-    fn watched() -> Arc<Self> {
-        let progress = Arc::new(Self {
-            receiving_since: AtomicU64::new(0),
-            overdue: Notify::new(),
-        });
-        WATCHED.with_borrow_mut(|watch| watch.list.push(Arc::downgrade(&progress)));
-        progress
-    }
-
-    /// A request's head has come in full; whoever answers watches its body.
-    pub fn head_complete(&self) {
-        self.receiving_since.store(0, Ordering::Relaxed);
-    }
-
-    fn received(&self) {
-        if self.receiving_since.load(Ordering::Relaxed) == 0 {
-            let now = WATCHED.with_borrow(|watch| watch.began.elapsed());
-            self.receiving_since
-                .store(millis(now) + 1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
-}
-
-/// Ends connections whose request head has been on its way for longer than `limit`; one such task runs
-/// on each I/O thread.
-pub async fn sweep(limit: Duration) {
-    loop {
-        tokio::time::sleep((limit / 4).min(Duration::from_secs(1))).await;
-        WATCHED.with_borrow_mut(|watch| {
-            let now = millis(watch.began.elapsed());
-            watch.list.retain(|progress| {
-                let Some(progress) = progress.upgrade() else {
-                    return false;
-                };
-                let since = progress.receiving_since.load(Ordering::Relaxed);
-                if since != 0 && now.saturating_sub(since) > millis(limit) {
-                    progress.overdue.notify_one();
-                }
-                true
-            });
-        });
-    }
-}
-
-/// A socket that notes when bytes come.
-struct Watched {
-    stream: TcpStream,
-    progress: Arc<Progress>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.progress.received();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 /// A connection counted among the open ones until it is dropped.
@@ -233,22 +105,19 @@ async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) 
             }
         }
     });
-    let io = TokioIo::new(Watched {
-        stream,
-        progress: Arc::clone(&progress),
-    });
+    let io = TokioIo::new(Watched::http(stream, Arc::clone(&progress)));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
     tokio::pin!(connection);
     // Errors here are the peer's doing (reset, malformed head) and have been answered where possible.
     tokio::select! {
         biased;
         _ = connection.as_mut() => {}
-        () = progress.overdue.notified() => {}
+        () = progress.overdue() => {}
         () = drain_begins(&mut draining) => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 _ = connection => {}
-                () = progress.overdue.notified() => {}
+                () = progress.overdue() => {}
             }
         }
     }
@@ -261,6 +130,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(7200), Duration::from_secs(20));
 
 async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
+    let progress = Progress::watched();
+    // Its first byte is awaited from now on: a gRPC client begins at once.
+    progress.received();
     let mut draining = shared.draining();
     let max_streams = shared.options.max_streams;
     let peer = peer_of(&stream, &shared);
@@ -271,6 +143,7 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
             noted(&shared, seen, grpc::answer(request, &shared).await)
         }
     });
+    let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default());
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE.0)
@@ -281,14 +154,18 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
         .max_send_buf_size(4 << 20)
         .max_concurrent_streams(max_streams)
         .max_header_list_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
     tokio::select! {
         biased;
         _ = connection.as_mut() => {}
+        () = progress.overdue() => {}
         () = drain_begins(&mut draining) => {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                () = progress.overdue() => {}
+            }
         }
     }
 }

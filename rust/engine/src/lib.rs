@@ -29,6 +29,7 @@ pub mod timekeeper;
 pub mod trace;
 pub mod version;
 
+pub mod arrival;
 mod body;
 pub mod connection;
 mod infer;

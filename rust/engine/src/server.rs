@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::AccessLog;
+use crate::arrival;
 use crate::connection::{self, Protocol};
 use crate::control::Control;
 use crate::lane::{self, Lanes};
@@ -353,7 +354,7 @@ fn run_io_thread(
     let Ok(runtime) = runtime else { return };
     runtime.block_on(async {
         tokio::spawn(lane::deliver(index, Arc::clone(&shared.lanes)));
-        tokio::spawn(connection::sweep(shared.options.arrival_timeout()));
+        tokio::spawn(arrival::sweep(shared.options.arrival_timeout()));
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Accept(listener, protocol) => {

@@ -7,6 +7,7 @@
 //! and trailers are the engine's.
 
 pub mod answer;
+pub mod arrival;
 pub mod contents;
 pub mod frame;
 pub mod infer;
@@ -16,6 +17,7 @@ pub mod reader;
 pub mod version;
 
 pub use answer::{Asked, Frame, encode_infer};
+pub use arrival::Arrival;
 pub use frame::{Refusal, Unframed, frame, unframe};
 pub use infer::{InferEnvelope, parse_infer};
 pub use version::parse_version;

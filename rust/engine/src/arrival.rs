@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What has begun to arrive must arrive: heads of requests, and the frames of HTTP/2.
+//!
+//! A request's head must arrive within the arrival timeout once its first byte has. Watching that with a
+//! timer per request would cost more than parsing it, so each connection only notes when it began to
+//! receive, and one task per I/O thread looks around now and then ([`sweep`]). A connection that waits
+//! for its next request is idle and may wait for ever; one on the gRPC port must have opened first.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use nerite_logic::wire::grpc::Arrival;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+/// How far the head of a request has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// Milliseconds on the sweeper's clock, plus one, at the first byte; 0 while nothing is awaited.
+    receiving_since: AtomicU64,
+    /// Rung when it has taken too long.
+    overdue: Notify,
+}
+
+thread_local! {
+    static WATCHED: RefCell<Watch> = RefCell::new(Watch { began: Instant::now(), list: Vec::new() });
+}
+
+struct Watch {
+    began: Instant,
+    list: Vec<Weak<Progress>>,
+}
+
+impl Progress {
+    /// A new one, which the sweeper of this thread looks at.
+    pub fn watched() -> Arc<Self> {
+        let progress = Arc::new(Self {
+            receiving_since: AtomicU64::new(0),
+            overdue: Notify::new(),
+        });
+        WATCHED.with_borrow_mut(|watch| watch.list.push(Arc::downgrade(&progress)));
+        progress
+    }
+
+    /// A request's head has come in full; whoever answers watches its body.
+    pub fn head_complete(&self) {
+        self.receiving_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits until what is on its way has taken too long.
+    pub async fn overdue(&self) {
+        self.overdue.notified().await;
+    }
+
+    /// Something is on its way; the first call after it was complete counts.
+    pub fn received(&self) {
+        if self.receiving_since.load(Ordering::Relaxed) == 0 {
+            let now = WATCHED.with_borrow(|watch| watch.began.elapsed());
+            self.receiving_since
+                .store(millis(now) + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
+/// Ends connections whose request head has been on its way for longer than `limit`; one such task runs
+/// on each I/O thread.
+pub async fn sweep(limit: Duration) {
+    loop {
+        tokio::time::sleep((limit / 4).min(Duration::from_secs(1))).await;
+        WATCHED.with_borrow_mut(|watch| {
+            let now = millis(watch.began.elapsed());
+            watch.list.retain(|progress| {
+                let Some(progress) = progress.upgrade() else {
+                    return false;
+                };
+                let since = progress.receiving_since.load(Ordering::Relaxed);
+                if since != 0 && now.saturating_sub(since) > millis(limit) {
+                    progress.overdue.notify_one();
+                }
+                true
+            });
+        });
+    }
+}
+
+/// A socket that notes when bytes come.
+pub struct Watched<S> {
+    stream: S,
+    progress: Arc<Progress>,
+    /// Where the bytes are HTTP/2: its frames. In HTTP/1 any byte belongs to a request.
+    frames: Option<Arrival>,
+}
+
+impl<S> Watched<S> {
+    /// One on which HTTP/1 is spoken: whoever answers says when a head is complete.
+    pub const fn http(stream: S, progress: Arc<Progress>) -> Self {
+        Self {
+            stream,
+            progress,
+            frames: None,
+        }
+    }
+
+    /// One on which HTTP/2 is spoken.
+    pub const fn http2(stream: S, progress: Arc<Progress>, frames: Arrival) -> Self {
+        Self {
+            stream,
+            progress,
+            frames: Some(frames),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            let owes = this.frames.as_mut().is_none_or(|it| it.follow(came));
+            match owes {
+                true => this.progress.received(),
+                false => this.progress.head_complete(),
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
