@@ -47,6 +47,7 @@ class Engine:
                 `max_message_bytes` (int, gRPC messages), `max_connections` (int),
                 `max_streams` (int, concurrent gRPC calls per connection),
                 `header_timeout_secs` (float, time for a request to arrive once it has begun),
+                `grpc_compression` (str, none, low, medium or high, of infer answers),
                 `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
                 `latency_histograms` (bool),
                 `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),

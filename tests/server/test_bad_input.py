@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from tests.http2 import http2_frame, opening
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -253,33 +254,8 @@ def test_grpc_that_lies_gets_a_status(server: Server, name: str) -> None:
     alive(server)
 
 
-def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return (
-        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-    )
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """A header field that is spelled out."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-HALF_A_CALL = (
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    + http2_frame(4, 0, 0, b"")
-    + http2_frame(
-        1,
-        4,
-        1,
-        literal(b":method", b"POST")
-        + literal(b":scheme", b"http")
-        + literal(b":path", b"/inference.GRPCInferenceService/ModelInfer")
-        + literal(b":authority", b"x")
-        + literal(b"content-type", b"application/grpc")
-        + literal(b"te", b"trailers"),
-    )
-    + http2_frame(0, 0, 1, b"\0\0\0\1\0" + b"half of it")
-)
+CALL_HEAD = opening("/inference.GRPCInferenceService/ModelInfer")
+HALF_A_CALL = CALL_HEAD + http2_frame(0, 0, 1, b"\0\0\0\1\0" + b"half of it")
 
 
 def test_a_grpc_message_that_never_ends_is_answered_and_let_go(server: Server) -> None:
@@ -296,8 +272,6 @@ def test_a_grpc_message_that_never_ends_is_answered_and_let_go(server: Server) -
             ended = number == 1 and kind == 1 and flags & 1 == 1  # headers that end the stream
     alive(server)
 
-
-CALL_HEAD = HALF_A_CALL[: HALF_A_CALL.index(b"trailers") + len(b"trailers")]
 
 CUT_OFF_GRPC = {
     "nothing": b"",

@@ -10,10 +10,11 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
-use nerite_logic::wire::grpc::frame::PREFIX;
+use nerite_logic::wire::compression::{Effort, Encoding, OFFERED_GRPC};
+use nerite_logic::wire::grpc::frame::{PREFIX, compressed_prefix};
 use nerite_logic::wire::grpc::messages as proto;
 use nerite_logic::wire::grpc::{
-    InferEnvelope, Unframed, encode_infer, frame, parse_version, unframe,
+    Frame, InferEnvelope, Unframed, encode_infer, frame, parse_version, unframe,
 };
 use prost::Message;
 use smallvec::SmallVec;
@@ -25,7 +26,7 @@ use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{infer, settings};
+use crate::{compression, infer, settings};
 
 type Reply = Response<ReplyBody>;
 
@@ -33,6 +34,8 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// A status other than OK.
 struct Status {
@@ -58,6 +61,8 @@ struct After {
     traced: Option<Traced>,
     /// The client's id, for the access log.
     request_id: Option<RequestId>,
+    /// How the message is compressed.
+    encoding: Option<Encoding>,
 }
 
 /// Answers one call; never fails, every failure is a status.
@@ -65,7 +70,9 @@ struct After {
 /// # Errors
 /// None.
 pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Infallible> {
-    Ok(match call(request, shared).await {
+    // Who compresses learns what else would do.
+    let compresses = request.headers().contains_key(&ENCODING);
+    let mut reply = match call(request, shared).await {
         Ok((head, tail, after)) => {
             let mut trailers = HeaderMap::with_capacity(1);
             trailers.insert(STATUS.clone(), OK);
@@ -74,11 +81,20 @@ pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<
             if let Some(id) = after.request_id {
                 reply.extensions_mut().insert(id);
             }
+            if let Some(encoding) = after.encoding {
+                let name = HeaderValue::from_static(encoding.name());
+                reply.headers_mut().insert(ENCODING.clone(), name);
+            }
             reply.headers_mut().insert(CONTENT_TYPE, GRPC);
             reply
         }
         Err(status) => status.into_reply(),
-    })
+    };
+    if compresses {
+        let offered = HeaderValue::from_static(OFFERED_GRPC);
+        reply.headers_mut().insert(ACCEPT_ENCODING.clone(), offered);
+    }
+    Ok(reply)
 }
 
 impl Status {
@@ -133,7 +149,7 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
         });
     };
     let began = shared.tracer.clock();
-    let message = read_message(body, shared).await?;
+    let message = read_message(body, &head.headers, shared).await?;
     match rpc {
         Rpc::ModelInfer => model_infer(message, &head.headers, began, shared)
             .await
@@ -170,16 +186,48 @@ async fn model_infer(
     let asked = request.take_asked();
     let response = infer::infer(&version, request, received, traced.as_ref()).await?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
-    let (head, tail) = encode_infer(
+    let mut framed = encode_infer(
         &version.spec,
         &version.number_text,
         &asked,
         &response,
         &labels,
     )?;
+    let mut encoding = None;
+    if let Some(effort) = shared.options.grpc_effort() {
+        (framed, encoding) = compressed(framed, effort, headers).await;
+    }
     mark(traced.as_ref(), Point::ResponseComplete);
     let request_id = shared.access_log.as_ref().map(|_| RequestId(asked.id));
-    Ok((head, tail, After { traced, request_id }))
+    let after = After {
+        traced,
+        request_id,
+        encoding,
+    };
+    Ok((framed.0, framed.1, after))
+}
+
+/// A framed message, compressed if its client can read that and it is shorter so.
+async fn compressed(
+    (head, tail): Frame,
+    effort: Effort,
+    headers: &HeaderMap,
+) -> (Frame, Option<Encoding>) {
+    let accepted = headers
+        .get(&ACCEPT_ENCODING)
+        .and_then(|it| it.to_str().ok());
+    let Some(encoding) = accepted.and_then(Encoding::accepted_by_grpc) else {
+        return ((head, tail), None);
+    };
+    let mut pieces = compression::Pieces::from_iter([head.slice(PREFIX..)]);
+    pieces.extend(tail.iter().cloned());
+    match compression::shrink(encoding, effort, pieces).await {
+        None => ((head, tail), None),
+        Some(short) => {
+            let prefix = compressed_prefix(short.len());
+            ((prefix, SmallVec::from_iter([short])), Some(encoding))
+        }
+    }
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
@@ -346,7 +394,11 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
 }
 
 /// Reads the one message of a unary call.
-async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> {
+async fn read_message(
+    body: Incoming,
+    headers: &HeaderMap,
+    shared: &Shared,
+) -> Result<Bytes, Status> {
     let limit = shared.options.max_message_bytes;
     let patience = shared.options.arrival_timeout();
     let how = Reading {
@@ -370,7 +422,8 @@ async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> 
     })?;
     match unframe(&mut data, limit) {
         Unframed::Message(message) if data.is_empty() => Ok(message),
-        Unframed::Message(_) => Err(Status {
+        Unframed::Compressed(message) if data.is_empty() => expanded(message, headers, limit).await,
+        Unframed::Message(_) | Unframed::Compressed(_) => Err(Status {
             code: 12,
             message: "a unary call has one message".to_owned(),
         }),
@@ -382,6 +435,37 @@ async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> 
             code: why.grpc_status(),
             message: why.message(),
         }),
+    }
+}
+
+/// A message as it was before its client compressed it.
+async fn expanded(message: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status> {
+    let name = headers
+        .get(&ENCODING)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let told = String::from_utf8_lossy(name);
+    let refused = |code, message| Err(Status { code, message });
+    let encoding = match Encoding::named(name) {
+        Ok(Some(encoding)) => encoding,
+        Ok(None) => {
+            let text = "message is marked as compressed, but grpc-encoding does not say how";
+            return refused(13, text.to_owned());
+        }
+        Err(_) => {
+            let text = format!("grpc-encoding '{told}' is not offered; {OFFERED_GRPC} are");
+            return refused(12, text);
+        }
+    };
+    match compression::expand(encoding, message, limit, 0).await {
+        Ok(message) => Ok(message),
+        Err(compression::Unreadable::TooLong) => refused(
+            8,
+            format!("Received message larger than max ({limit} bytes) once decompressed"),
+        ),
+        Err(compression::Unreadable::Broken) => refused(
+            13,
+            format!("message has grpc-encoding '{told}', but is no complete {told} data"),
+        ),
     }
 }
 

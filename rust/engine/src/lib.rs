@@ -31,6 +31,7 @@ pub mod version;
 
 pub mod arrival;
 mod body;
+pub mod compression;
 pub mod connection;
 mod infer;
 pub mod metadata;

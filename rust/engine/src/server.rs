@@ -350,6 +350,8 @@ fn run_io_thread(
         .enable_io()
         .enable_time()
         .on_thread_park(lane::flush)
+        // For what would keep this thread from its sockets: long bodies to compress.
+        .max_blocking_threads(2)
         .build();
     let Ok(runtime) = runtime else { return };
     runtime.block_on(async {

@@ -200,6 +200,15 @@ FLAGS: tuple[Flag, ...] = (
         minimum=0,
         maximum=_LARGEST_PORT,
     ),
+    Flag(
+        "--grpc-infer-response-compression-level",
+        "text",
+        "How hard answers are compressed, for clients that can read them so.",
+        GRPC,
+        default="none",
+        option="grpc_compression",
+        choices=("none", "low", "medium", "high"),
+    ),
     # Metrics.
     Flag(
         "--allow-metrics",
@@ -407,7 +416,6 @@ FLAGS: tuple[Flag, ...] = (
     _refused("--grpc-server-cert", "text", _TLS),
     _refused("--grpc-server-key", "text", _TLS),
     _refused("--grpc-root-cert", "text", _TLS),
-    _refused("--grpc-infer-response-compression-level", "text", f"compression is {_LATER}", "none"),
     _refused("--grpc-keepalive-time", "int", _KEEPALIVE, "7200000"),
     _refused("--grpc-keepalive-timeout", "int", _KEEPALIVE, "20000"),
     _refused("--grpc-keepalive-permit-without-calls", "bool", _KEEPALIVE, "false"),

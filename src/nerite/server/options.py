@@ -17,6 +17,7 @@ from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
 from nerite.server.trace_options import TraceOptions
 
+COMPRESSION = ("none", "low", "medium", "high")
 LOG_FORMATS = ("default", "ISO8601", "json")
 SUMMARY_QUANTILES = ((0.5, 0.05), (0.9, 0.01), (0.95, 0.001), (0.99, 0.001), (0.999, 0.001))
 _LARGEST_MESSAGE = 2**31 - 1
@@ -60,6 +61,9 @@ class ServerOptions:
     grpc_port: int = 8001
     max_message_bytes: int = _LARGEST_MESSAGE
     """Largest gRPC message."""
+    grpc_compression: str = "none"
+    """How hard infer answers are compressed for clients that can read them so: `none`, `low`,
+    `medium` or `high`. (HTTP answers are compressed when a client asks for it.)"""
     allow_metrics: bool = True
     metrics_address: str = ""
     """The address of HTTP unless given."""
@@ -110,6 +114,7 @@ class ServerOptions:
     def __post_init__(self) -> None:
         _check_choice("model_control_mode", self.model_control_mode, ("none",))
         _check_choice("log_format", self.log_format, LOG_FORMATS)
+        _check_choice("grpc_compression", self.grpc_compression, COMPRESSION)
         for name in (
             "load_threads",
             "max_request_bytes",

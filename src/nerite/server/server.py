@@ -241,6 +241,7 @@ class Server:
             "max_connections": options.max_connections,
             "max_streams": options.max_streams,
             "header_timeout_secs": float(options.header_timeout_secs),
+            "grpc_compression": options.grpc_compression,
             "latency_histograms": options.latency_histograms,
             "access_log": options.access_log,
             "access_log_json": options.log_format == "json",
