@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, NamedTuple
 
 from hpack import Decoder
 
@@ -41,6 +43,23 @@ def opening(path: str, headers: Mapping[str, str] | None = None) -> bytes:
     return PREFACE + http2_frame(SETTINGS, 0, 0, b"") + http2_frame(HEADERS, END_HEADERS, 1, block)
 
 
+class Frame(NamedTuple):
+    """One frame, as it came."""
+
+    kind: int
+    flags: int
+    stream: int
+    payload: bytes
+
+
+def frames(stream: BinaryIO) -> Iterator[Frame]:
+    """The frames of a connection until it ends."""
+    with contextlib.suppress(ConnectionResetError):
+        while head := stream.read(9):
+            length, number = int.from_bytes(head[:3], "big"), int.from_bytes(head[5:9], "big")
+            yield Frame(head[3], head[4], number, stream.read(length))
+
+
 def called(
     address: tuple[str, int], path: str, message: bytes, headers: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], bytes]:
@@ -51,18 +70,15 @@ def called(
         # All of it fits into what HTTP/2 lets a client send before it has heard of larger windows.
         assert len(message) <= WINDOW
         pieces = [message[at : at + PIECE] for at in range(0, len(message), PIECE)]
-        frames = [http2_frame(DATA, 0, 1, piece) for piece in pieces[:-1]]
-        frames.append(http2_frame(DATA, END_STREAM, 1, pieces[-1]))
-        raw.sendall(opening(path, headers) + b"".join(frames))
-        data, ended = b"", False
-        while not ended:
-            head = stream.read(9)
-            assert head, "the connection closed without an answer"
-            payload = stream.read(int.from_bytes(head[:3], "big"))
-            kind, flags, number = head[3], head[4], int.from_bytes(head[5:9], "big")
-            if number == 1 and kind == DATA:
-                data += payload
-            if number == 1 and kind == HEADERS:
-                fields |= decoder.decode(payload)
-            ended = number == 1 and kind in (DATA, HEADERS) and flags & END_STREAM == END_STREAM
-        return fields, data
+        sent = [http2_frame(DATA, 0, 1, piece) for piece in pieces[:-1]]
+        sent.append(http2_frame(DATA, END_STREAM, 1, pieces[-1]))
+        raw.sendall(opening(path, headers) + b"".join(sent))
+        data = b""
+        for frame in frames(stream):
+            if frame.stream == 1 and frame.kind == DATA:
+                data += frame.payload
+            if frame.stream == 1 and frame.kind == HEADERS:
+                fields |= decoder.decode(frame.payload)
+            if frame.stream == 1 and frame.kind in (DATA, HEADERS) and frame.flags & END_STREAM:
+                return fields, data
+        raise AssertionError("the connection closed without an answer")

@@ -23,7 +23,6 @@ LATER_THEMES: Final[Mapping[str, str]] = {
     "grpc_shm": "shared memory",
     "grpc_stream": "ModelStreamInfer",
     "header_forward": "header forwarding",
-    "raw_http": "raw HTTP",
     "repository_explicit": "repository control",
     "repository_none": "repository control",
     "repository_poll": "repository control",
@@ -61,7 +60,7 @@ _WRONG_FORM = "client error answered 500"
 #: What is answered instead: the status and a part of the text.
 MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "cl_zero": (400, "class result not available for output 'OUTPUT0' of model 'id_nb'"),
-    "g_health_watch": ("UNIMPLEMENTED", "unknown method /grpc.health.v1.Health/Watch"),
+    "g_health_watch": ("OK", "CAE="),
     "g_unknown_service": ("UNIMPLEMENTED", "unknown method /other.Service/Nothing"),
     "gi_bytes_trunc": ("INVALID_ARGUMENT", "incomplete string data for inference input"),
     "gi_missing_required": ("INVALID_ARGUMENT", "but missing required input(s) ['A']"),
@@ -82,6 +81,13 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "me_model_errors": (200, 'nv_inference_request_success{model="err",version="1"} 1'),
     "me_validation_errors": (200, 'model="id_fp32",version="1",reason="OTHER"} 2'),
     "pm_metrics_root": (404, "Not Found"),
+    "rw_bad_version": (400, ""),
+    "rw_chunk_bad": (400, "request body ended early or is framed wrongly"),
+    "rw_header_space": (400, ""),  # RFC 9112 wants it refused: proxies differ on what it means
+    "rw_length_text": (400, ""),
+    "rw_lf_only": (200, ""),
+    "rw_long_header": (200, ""),
+    "rw_long_path": (404, "Request for unknown model: 'mmmm"),
     "sx_errors": (200, '"success":{"count":1'),
     "sx_queue": (200, '"fail":{"count":2'),
 }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -18,12 +18,30 @@ use nerite_logic::wire::grpc::frame::PREFIX;
 use crate::buffers::{ALIGNMENT, AlignedBuffer};
 use crate::trace::{Point, Traced};
 
+/// What comes next of a body whose end is not known yet.
+#[derive(Debug)]
+pub enum Piece {
+    /// Slices to send.
+    Data(Bytes, SmallVec<[Bytes; 2]>),
+    /// The end, with trailers if the protocol has them.
+    End(Option<HeaderMap>),
+}
+
+/// Where such a body comes from. It is asked only when the connection can take more, and dropped when
+/// the client is gone.
+pub trait Source: std::fmt::Debug + Send {
+    /// The next piece.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece>;
+}
+
 /// An answer's body: a few slices, and trailers if the protocol has them.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     /// What is left to send, last slice first.
     left: SmallVec<[Bytes; 2]>,
     trailers: Option<HeaderMap>,
+    /// What follows, if that is not known yet.
+    source: Option<Box<dyn Source>>,
     /// Ends with the body.
     trace: Option<Traced>,
 }
@@ -36,15 +54,39 @@ impl ReplyBody {
 
     /// A body of `head` and then `tail`.
     pub fn many(head: Bytes, tail: SmallVec<[Bytes; 2]>) -> Self {
-        let mut left = tail;
-        left.reverse();
-        left.push(head);
-        left.retain(|slice| !slice.is_empty());
         Self {
-            left,
-            trailers: None,
-            trace: None,
+            left: in_reverse(head, tail),
+            ..Self::default()
         }
+    }
+
+    /// A body that is not known yet.
+    pub fn streamed(source: Box<dyn Source>) -> Self {
+        Self {
+            source: Some(source),
+            ..Self::default()
+        }
+    }
+
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        while let Some(source) = &mut self.source {
+            match ready!(source.poll_piece(context)) {
+                Piece::Data(head, tail) => {
+                    self.left = in_reverse(head, tail);
+                    if let Some(slice) = self.left.pop() {
+                        return Poll::Ready(Some(Ok(Frame::data(slice))));
+                    }
+                }
+                Piece::End(trailers) => {
+                    self.source = None;
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+            }
+        }
+        Poll::Ready(None)
     }
 
     /// The same; its trace, if it has one, ends when the connection has taken it.
@@ -63,16 +105,27 @@ impl ReplyBody {
     }
 }
 
+fn in_reverse(head: Bytes, tail: SmallVec<[Bytes; 2]>) -> SmallVec<[Bytes; 2]> {
+    let mut left = tail;
+    left.reverse();
+    left.push(head);
+    left.retain(|slice| !slice.is_empty());
+    left
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(slice) = self.left.pop() {
             return Poll::Ready(Some(Ok(Frame::data(slice))));
+        }
+        if self.source.is_some() {
+            return self.poll_source(context);
         }
         Poll::Ready(
             self.trailers
@@ -82,10 +135,13 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_empty() && self.trailers.is_none()
+        self.left.is_empty() && self.trailers.is_none() && self.source.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.source.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.left.iter().map(|slice| slice.len() as u64).sum())
     }
 }

@@ -11,12 +11,15 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nerite_logic::wire::grpc::Arrival;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::access_log::Seen;
 use crate::arrival::{Progress, Watched};
 use crate::body::ReplyBody;
+use crate::listening::Stream;
 use crate::server::Shared;
+use crate::tls::Tls;
 use crate::{grpc, http};
 
 /// What is spoken on a port.
@@ -28,6 +31,27 @@ pub enum Protocol {
     Grpc,
     /// Prometheus text over HTTP/1.1.
     Metrics,
+}
+
+impl Protocol {
+    /// The word for it in flags.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What a port leads to.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// What it is spoken through, if not in the open.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// A connection counted among the open ones until it is dropped.
@@ -45,15 +69,71 @@ pub async fn drain_begins(draining: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
+/// Whatever is no plain TCP: a call through a table costs nothing beside TLS.
+type Other = Box<dyn Duplex>;
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 /// Serves a connection to its end. The caller has counted it with `Shared::connection_began`.
-pub async fn serve(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
+pub async fn serve(stream: Stream, door: Door, shared: Arc<Shared>) {
     let _counted = Counted(Arc::clone(&shared));
-    if stream.set_nodelay(true).is_err() {
-        return; // The peer is gone already.
+    let mut peer = None;
+    let by_file = matches!(stream, Stream::Unix(_));
+    let other: Other = match (stream, &door.tls) {
+        (Stream::Tcp(stream), tls) => {
+            if stream.set_nodelay(true).is_err() {
+                return; // The peer is gone already.
+            }
+            peer = peer_of(&stream, &shared);
+            let Some(tls) = tls else {
+                return speak(stream, peer, door.protocol, false, shared).await;
+            };
+            match secured(stream, tls, &shared).await {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+        (Stream::Unix(stream), None) => Box::new(stream),
+        (Stream::Unix(stream), Some(tls)) => match secured(stream, tls, &shared).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    Box::pin(speak(other, peer, door.protocol, by_file, shared)).await;
+}
+
+/// The stream inside TLS; `None` if the peer did not get there in time, or before the engine drained.
+async fn secured<S>(stream: S, tls: &Arc<Tls>, shared: &Arc<Shared>) -> Option<Other>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if let Err(why) = tls.look() {
+        let text = format!("{why}; the certificates of before stay in use");
+        shared.control.tell(text.into());
     }
+    let mut draining = shared.draining();
+    tokio::select! {
+        biased;
+        () = drain_begins(&mut draining) => None,
+        accepted = Box::pin(tls.accept(stream, shared.options.arrival_timeout())) => {
+            accepted.map(|stream| Box::new(stream) as Other)
+        }
+    }
+}
+
+async fn speak<S>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    protocol: Protocol,
+    by_file: bool,
+    shared: Arc<Shared>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     match protocol {
-        Protocol::Http | Protocol::Metrics => serve_http(stream, protocol, shared).await,
-        Protocol::Grpc => serve_grpc(stream, shared).await,
+        Protocol::Http | Protocol::Metrics => serve_http(stream, peer, protocol, shared).await,
+        Protocol::Grpc => serve_grpc(stream, peer, by_file, shared).await,
     }
 }
 
@@ -86,9 +166,11 @@ fn peer_of(stream: &TcpStream, shared: &Shared) -> Option<SocketAddr> {
     stream.peer_addr().ok()
 }
 
-async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
+async fn serve_http<S>(stream: S, peer: Option<SocketAddr>, protocol: Protocol, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let progress = Progress::watched();
-    let peer = peer_of(&stream, &shared);
     let mut draining = shared.draining();
     let service = service_fn({
         let progress = Arc::clone(&progress);
@@ -126,16 +208,17 @@ async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) 
 /// Bytes that a peer may send ahead on one gRPC call, and on one connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// How long a peer may be silent before it is asked whether it is there, and how long it may take.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(7200), Duration::from_secs(20));
 
-async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_grpc<S>(stream: S, peer: Option<SocketAddr>, by_file: bool, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let progress = Progress::watched();
     // Its first byte is awaited from now on: a gRPC client begins at once.
     progress.received();
     let mut draining = shared.draining();
+    let limits = shared.options.grpc.clone();
     let max_streams = shared.options.max_streams;
-    let peer = peer_of(&stream, &shared);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move {
@@ -143,11 +226,11 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
             noted(&shared, seen, grpc::answer(request, &shared).await)
         }
     });
-    let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default());
+    let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default()).with_paths(by_file);
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_interval(limits.keepalive_time())
+        .keep_alive_timeout(limits.keepalive_timeout())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(1 << 20)
@@ -156,16 +239,30 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
         .max_header_list_size(64 << 10)
         .serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
-    tokio::select! {
+    let grace = tokio::select! {
         biased;
-        _ = connection.as_mut() => {}
-        () = progress.overdue() => {}
+        _ = connection.as_mut() => return,
+        () = progress.overdue() => return,
         () = drain_begins(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                _ = connection => {}
-                () = progress.overdue() => {}
+            if !progress.has_opened() {
+                return; // Nothing was asked, and nothing can be told yet.
             }
+            None
         }
+        () = elapsed(limits.age()) => limits.age_grace(),
+    };
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = connection => {}
+        () = progress.overdue() => {}
+        () = elapsed(grace) => {}
+    }
+}
+
+/// Waits; without a time for ever.
+async fn elapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }

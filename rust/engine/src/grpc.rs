@@ -2,31 +2,31 @@
 //! The v2 protocol over gRPC: what each call answers (`spec/triton.md` 2).
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
-use nerite_logic::wire::compression::{Effort, Encoding, OFFERED_GRPC};
-use nerite_logic::wire::grpc::frame::{PREFIX, compressed_prefix};
+use nerite_logic::wire::compression::{Encoding, OFFERED_GRPC};
 use nerite_logic::wire::grpc::messages as proto;
-use nerite_logic::wire::grpc::{
-    Frame, InferEnvelope, Unframed, encode_infer, frame, parse_version, unframe,
-};
+use nerite_logic::wire::grpc::{InferEnvelope, encode_infer, frame, parse_timeout, parse_version};
 use prost::Message;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
-use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
+use crate::body::{ReplyBody, Source};
+use crate::frames::Frames;
+use crate::grpc_message::{ACCEPT_ENCODING, ENCODING, compressed, read_message};
 use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
 use crate::routes::Rpc;
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{compression, infer, settings};
+use crate::{conversation, infer, settings};
 
 type Reply = Response<ReplyBody>;
 
@@ -34,11 +34,11 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A status other than OK.
-struct Status {
+#[derive(Debug)]
+pub struct Status {
     code: u8,
     message: String,
 }
@@ -51,9 +51,6 @@ impl From<Error> for Status {
         }
     }
 }
-
-/// A framed message: one buffer, and large tensors behind it.
-type Framed = (Bytes, SmallVec<[Bytes; 2]>, After);
 
 /// What outlives the message of an inference.
 #[derive(Default)]
@@ -72,24 +69,9 @@ struct After {
 pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Infallible> {
     // Who compresses learns what else would do.
     let compresses = request.headers().contains_key(&ENCODING);
-    let mut reply = match call(request, shared).await {
-        Ok((head, tail, after)) => {
-            let mut trailers = HeaderMap::with_capacity(1);
-            trailers.insert(STATUS.clone(), OK);
-            let body = ReplyBody::many(head, tail).with_trailers(trailers);
-            let mut reply = Response::new(body.with_trace(after.traced));
-            if let Some(id) = after.request_id {
-                reply.extensions_mut().insert(id);
-            }
-            if let Some(encoding) = after.encoding {
-                let name = HeaderValue::from_static(encoding.name());
-                reply.headers_mut().insert(ENCODING.clone(), name);
-            }
-            reply.headers_mut().insert(CONTENT_TYPE, GRPC);
-            reply
-        }
-        Err(status) => status.into_reply(),
-    };
+    let mut reply = call(request, shared)
+        .await
+        .unwrap_or_else(Status::into_reply);
     if compresses {
         let offered = HeaderValue::from_static(OFFERED_GRPC);
         reply.headers_mut().insert(ACCEPT_ENCODING.clone(), offered);
@@ -97,17 +79,72 @@ pub async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<
     Ok(reply)
 }
 
+/// The answer of a call that has one message: one buffer, and large tensors behind it.
+fn framed(head: Bytes, tail: SmallVec<[Bytes; 2]>, after: After) -> Reply {
+    let body = ReplyBody::many(head, tail).with_trailers(ok_trailers());
+    let mut reply = Response::new(body.with_trace(after.traced));
+    if let Some(id) = after.request_id {
+        reply.extensions_mut().insert(id);
+    }
+    if let Some(encoding) = after.encoding {
+        let name = HeaderValue::from_static(encoding.name());
+        reply.headers_mut().insert(ENCODING.clone(), name);
+    }
+    reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    reply
+}
+
+/// The answer of a call that has many, from wherever they come.
+fn streamed(source: Box<dyn Source>) -> Reply {
+    let mut reply = Response::new(ReplyBody::streamed(source));
+    reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    reply
+}
+
+/// The trailers of a call that went well.
+#[must_use]
+pub fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(STATUS.clone(), OK);
+    trailers
+}
+
 impl Status {
+    /// A status that no code of Triton's stands for.
+    #[must_use]
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, message }
+    }
+
+    /// What a call is told whose time is over.
+    #[must_use]
+    pub fn too_late() -> Self {
+        Self::new(4, "Deadline Exceeded")
+    }
+
+    /// The status as trailers.
+    #[must_use]
+    pub fn trailers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.write(&mut headers);
+        headers
+    }
+
     /// Headers that are trailers too: the answer has no message.
     fn into_reply(self) -> Reply {
         let mut reply = Response::new(ReplyBody::default());
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, GRPC);
+        self.write(headers);
+        reply
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
         headers.insert(STATUS.clone(), HeaderValue::from(u16::from(self.code)));
         if let Ok(message) = HeaderValue::from_str(&percent_encode(&self.message)) {
             headers.insert(MESSAGE.clone(), message);
         }
-        reply
     }
 }
 
@@ -132,7 +169,7 @@ fn percent_encode(text: &str) -> String {
     out
 }
 
-async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed, Status> {
+async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let is_grpc = head
         .headers
@@ -148,16 +185,52 @@ async fn call(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Framed
             message: format!("unknown method {}", head.uri.path()),
         });
     };
+    let limit = match head.headers.get(&TIMEOUT) {
+        None => None,
+        Some(timeout) => Some(parse_timeout(timeout.as_bytes()).ok_or_else(|| {
+            Status::new(
+                13,
+                format!("grpc-timeout {timeout:?} is not a number and a unit"),
+            )
+        })?),
+    };
+    if rpc == Rpc::Reflection {
+        let frames = Frames::new(
+            body,
+            shared.options.max_message_bytes,
+            shared.options.arrival_timeout(),
+        )
+        .compressed(head.headers.get(&ENCODING).cloned());
+        return Ok(streamed(conversation::reflect(frames, limit, shared)));
+    }
+    let mut answered = pin!(answered(rpc, body, &head.headers, limit, shared));
+    match limit {
+        None => answered.await,
+        // Who is no longer waited for is dropped, and whatever it holds goes with it.
+        Some(limit) => tokio::time::timeout(limit, answered.as_mut())
+            .await
+            .unwrap_or_else(|_| Err(Status::too_late())),
+    }
+}
+
+async fn answered(
+    rpc: Rpc,
+    body: Incoming,
+    headers: &HeaderMap,
+    limit: Option<Duration>,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Status> {
     let began = shared.tracer.clock();
-    let message = read_message(body, &head.headers, shared).await?;
+    let message = read_message(body, headers, shared).await?;
     match rpc {
-        Rpc::ModelInfer => model_infer(message, &head.headers, began, shared)
+        Rpc::ModelInfer => model_infer(message, headers, began, shared)
             .await
             .map_err(Status::from),
+        Rpc::HealthWatch => Ok(streamed(conversation::watch_health(limit, shared))),
         _ => cold(rpc, message, shared)
             .await
             .map_err(Status::from)
-            .map(|head| (head, SmallVec::new(), After::default())),
+            .map(|head| framed(head, SmallVec::new(), After::default())),
     }
 }
 
@@ -166,7 +239,7 @@ async fn model_infer(
     headers: &HeaderMap,
     began: Option<Instant>,
     shared: &Arc<Shared>,
-) -> Result<Framed, Error> {
+) -> Result<Reply, Error> {
     let received = Instant::now();
     let envelope = InferEnvelope::decode(message)?;
     let number = parse_version(envelope.model_version())?;
@@ -186,7 +259,7 @@ async fn model_infer(
     let asked = request.take_asked();
     let response = infer::infer(&version, request, received, traced.as_ref()).await?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
-    let mut framed = encode_infer(
+    let mut message = encode_infer(
         &version.spec,
         &version.number_text,
         &asked,
@@ -194,8 +267,8 @@ async fn model_infer(
         &labels,
     )?;
     let mut encoding = None;
-    if let Some(effort) = shared.options.grpc_effort() {
-        (framed, encoding) = compressed(framed, effort, headers).await;
+    if let Some(effort) = shared.options.grpc.effort() {
+        (message, encoding) = compressed(message, effort, headers).await;
     }
     mark(traced.as_ref(), Point::ResponseComplete);
     let request_id = shared.access_log.as_ref().map(|_| RequestId(asked.id));
@@ -204,30 +277,7 @@ async fn model_infer(
         request_id,
         encoding,
     };
-    Ok((framed.0, framed.1, after))
-}
-
-/// A framed message, compressed if its client can read that and it is shorter so.
-async fn compressed(
-    (head, tail): Frame,
-    effort: Effort,
-    headers: &HeaderMap,
-) -> (Frame, Option<Encoding>) {
-    let accepted = headers
-        .get(&ACCEPT_ENCODING)
-        .and_then(|it| it.to_str().ok());
-    let Some(encoding) = accepted.and_then(Encoding::accepted_by_grpc) else {
-        return ((head, tail), None);
-    };
-    let mut pieces = compression::Pieces::from_iter([head.slice(PREFIX..)]);
-    pieces.extend(tail.iter().cloned());
-    match compression::shrink(encoding, effort, pieces).await {
-        None => ((head, tail), None),
-        Some(short) => {
-            let prefix = compressed_prefix(short.len());
-            ((prefix, SmallVec::from_iter([short])), Some(encoding))
-        }
-    }
+    Ok(framed(message.0, message.1, after))
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
@@ -293,7 +343,9 @@ async fn cold(rpc: Rpc, message: Bytes, shared: &Arc<Shared>) -> Result<Bytes, E
             drop(table);
             return settings::trace_setting(decode(message)?, shared).await;
         }
-        Rpc::ModelInfer => return Err(Error::internal("inference is answered elsewhere")),
+        Rpc::ModelInfer | Rpc::HealthWatch | Rpc::Reflection => {
+            return Err(Error::internal("this call is answered elsewhere"));
+        }
     })
 }
 
@@ -390,82 +442,6 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
             cache_miss: spent(infer.cache_miss),
         }),
         batch_stats: batches.collect(),
-    }
-}
-
-/// Reads the one message of a unary call.
-async fn read_message(
-    body: Incoming,
-    headers: &HeaderMap,
-    shared: &Shared,
-) -> Result<Bytes, Status> {
-    let limit = shared.options.max_message_bytes;
-    let patience = shared.options.arrival_timeout();
-    let how = Reading {
-        limit: limit.saturating_add(PREFIX),
-        align: Align::MessageEnd,
-        patience,
-    };
-    let mut data = read(body, how).await.map_err(|why| match why {
-        Unreadable::TooLong(_) => Status {
-            code: 8,
-            message: format!("Received message larger than max ({limit} bytes)"),
-        },
-        Unreadable::TooSlow => Status {
-            code: 4,
-            message: format!("request stopped for more than {patience:?}"),
-        },
-        Unreadable::Broken => Status {
-            code: 1,
-            message: "request ended early".to_owned(),
-        },
-    })?;
-    match unframe(&mut data, limit) {
-        Unframed::Message(message) if data.is_empty() => Ok(message),
-        Unframed::Compressed(message) if data.is_empty() => expanded(message, headers, limit).await,
-        Unframed::Message(_) | Unframed::Compressed(_) => Err(Status {
-            code: 12,
-            message: "a unary call has one message".to_owned(),
-        }),
-        Unframed::Incomplete { .. } => Err(Status {
-            code: 13,
-            message: "request message is incomplete".to_owned(),
-        }),
-        Unframed::Refused(why) => Err(Status {
-            code: why.grpc_status(),
-            message: why.message(),
-        }),
-    }
-}
-
-/// A message as it was before its client compressed it.
-async fn expanded(message: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status> {
-    let name = headers
-        .get(&ENCODING)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    let told = String::from_utf8_lossy(name);
-    let refused = |code, message| Err(Status { code, message });
-    let encoding = match Encoding::named(name) {
-        Ok(Some(encoding)) => encoding,
-        Ok(None) => {
-            let text = "message is marked as compressed, but grpc-encoding does not say how";
-            return refused(13, text.to_owned());
-        }
-        Err(_) => {
-            let text = format!("grpc-encoding '{told}' is not offered; {OFFERED_GRPC} are");
-            return refused(12, text);
-        }
-    };
-    match compression::expand(encoding, message, limit, 0).await {
-        Ok(message) => Ok(message),
-        Err(compression::Unreadable::TooLong) => refused(
-            8,
-            format!("Received message larger than max ({limit} bytes) once decompressed"),
-        ),
-        Err(compression::Unreadable::Broken) => refused(
-            13,
-            format!("message has grpc-encoding '{told}', but is no complete {told} data"),
-        ),
     }
 }
 

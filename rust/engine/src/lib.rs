@@ -12,9 +12,13 @@
 pub mod access_log;
 pub mod buffers;
 pub mod control;
+mod conversation;
 pub mod custom_metrics;
+mod frames;
 pub mod gather;
 pub mod grpc;
+mod grpc_message;
+mod grpc_options;
 pub mod http;
 pub mod instance;
 pub mod lane;
@@ -34,9 +38,11 @@ mod body;
 pub mod compression;
 pub mod connection;
 mod infer;
+pub mod listening;
 pub mod metadata;
 pub mod routes;
 mod settings;
+pub mod tls;
 
 pub use options::Options;
 pub use server::Engine;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use nerite_logic::Error;
-use nerite_logic::wire::compression::Effort;
 use serde::Deserialize;
 
+use crate::grpc_options::GrpcOptions;
 use crate::latencies::LatencyOptions;
 
 /// Settings of an engine, fixed for its life.
@@ -31,8 +31,8 @@ pub struct Options {
     pub max_streams: u32,
     /// How long a request may take to arrive once its first byte has.
     pub header_timeout_secs: f64,
-    /// How hard gRPC infer answers are compressed: `none`, `low`, `medium` or `high`.
-    pub grpc_compression: String,
+    /// What concerns gRPC alone.
+    pub grpc: GrpcOptions,
     /// Keep latency histograms besides Triton's sums.
     pub latency_histograms: bool,
     /// A file that gets a line for each answered request; `-` is standard error, empty is none.
@@ -55,7 +55,7 @@ impl Default for Options {
             max_connections: 65_536,
             max_streams: 1_024,
             header_timeout_secs: 30.0,
-            grpc_compression: "none".into(),
+            grpc: GrpcOptions::default(),
             latency_histograms: true,
             access_log: String::new(),
             access_log_json: false,
@@ -78,12 +78,7 @@ impl Options {
                 options.header_timeout_secs
             )));
         }
-        let level = options.grpc_compression.as_str();
-        if level != "none" && options.grpc_effort().is_none() {
-            return Err(Error::invalid(format!(
-                "engine option 'grpc_compression' is '{level}', expected none, low, medium or high"
-            )));
-        }
+        options.grpc.check()?;
         Ok(options)
     }
 
@@ -91,12 +86,6 @@ impl Options {
     #[must_use]
     pub fn arrival_timeout(&self) -> Duration {
         Duration::from_secs_f64(self.header_timeout_secs)
-    }
-
-    /// How hard gRPC infer answers are compressed, if they are.
-    #[must_use]
-    pub fn grpc_effort(&self) -> Option<Effort> {
-        Effort::named(&self.grpc_compression)
     }
 
     /// The number of I/O threads to start.

@@ -165,6 +165,8 @@ pub enum Rpc {
     ModelInfer,
     RepositoryIndex,
     HealthCheck,
+    HealthWatch,
+    Reflection,
     LogSettings,
     TraceSetting,
 }
@@ -189,17 +191,27 @@ impl Rpc {
                 _ => None,
             };
         }
-        (path == "/grpc.health.v1.Health/Check").then_some(Self::HealthCheck)
+        match path {
+            "/grpc.health.v1.Health/Check" => Some(Self::HealthCheck),
+            "/grpc.health.v1.Health/Watch" => Some(Self::HealthWatch),
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
+                Some(Self::Reflection)
+            }
+            _ => None,
+        }
     }
 
     /// The category it belongs to.
     #[must_use]
     pub const fn category(self) -> Category {
         match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady | Self::HealthCheck => {
-                Category::Health
-            }
-            Self::ServerMetadata | Self::ModelMetadata => Category::Metadata,
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady
+            | Self::HealthCheck
+            | Self::HealthWatch => Category::Health,
+            Self::ServerMetadata | Self::ModelMetadata | Self::Reflection => Category::Metadata,
             Self::ModelConfig => Category::ModelConfig,
             Self::ModelStatistics => Category::Statistics,
             Self::ModelInfer => Category::Inference,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nerite.cli import screen
-from nerite.cli.client import Client
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
 from nerite.cli.trace_config import older_words, trace_options
@@ -118,29 +117,26 @@ def start_screen(server: Server, paint: screen.Paint) -> str:
     lines = [screen.table(["MODEL", "VERSION", "STATE", "INPUTS -> OUTPUTS"], rows, paint)]
     ready = [entry for entry in entries if str(entry.state) == "READY"]
     if ready and server.options.allow_http:
-        lines += ["", f"try: curl {server.http_url}/v2/models/{ready[0].name}"]
-        lines.append(f"     nerite models --url {server.http_url}")
+        lines += ["", f"try: curl {_curl(server)}/v2/models/{ready[0].name}"]
+        if server.http_url.startswith("http://"):
+            lines.append(f"     nerite models --url {server.http_url}")
     return "\n".join(lines)
+
+
+def _curl(server: Server) -> str:
+    """What curl needs to reach the HTTP port."""
+    address, _ = server.ports["http"]
+    if address.startswith("unix:"):
+        return f"--unix-socket {address.removeprefix('unix:')} http://localhost"
+    return server.http_url
 
 
 def _row(server: Server, entry: Entry) -> list[str]:
     version = "" if entry.version is None else str(entry.version)
     told = entry.reason
-    if not told and str(entry.state) == "READY" and server.options.allow_http:
-        told = _tensors(server.http_url, entry.name)
+    if not told and str(entry.state) == "READY":
+        told = server.signature(entry.name)
     return [entry.name, version, str(entry.state), told]
-
-
-def _tensors(url: str, model: str) -> str:
-    """`x FP32[-1,4] -> y INT64[-1]`, as the server itself tells."""
-    with Client(url) as client:
-        metadata = client.metadata(model)
-
-    def side(key: str) -> str:
-        each = (f"{t['name']} {t['datatype']}{t['shape']}" for t in metadata[key])
-        return ", ".join(each).replace(", -", ",-")
-
-    return f"{side('inputs')} -> {side('outputs')}"
 
 
 def _parameter(flag: Flag) -> inspect.Parameter:

@@ -8,16 +8,20 @@
 
 pub mod answer;
 pub mod arrival;
+pub mod authority;
 pub mod contents;
 pub mod frame;
 pub mod infer;
 pub mod messages;
 mod parameters;
 pub mod reader;
+pub mod reflection;
+pub mod timeout;
 pub mod version;
 
 pub use answer::{Asked, Frame, encode_infer};
 pub use arrival::Arrival;
 pub use frame::{Refusal, Unframed, frame, unframe};
 pub use infer::{InferEnvelope, parse_infer};
+pub use timeout::parse_timeout;
 pub use version::parse_version;
