@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -177,6 +178,17 @@ def test_calls_of_an_old_connection_have_a_grace(repository: Any, gate: Any) -> 
                     if frame.kind == GOAWAY:
                         gate.open.set()
         assert kinds.index(GOAWAY) < kinds.index(0)  # answered after it was told to go
+
+
+def test_a_stop_does_not_wait_for_a_peer_that_has_not_opened(repository: Any) -> None:
+    """It took as long as the exit timeout: the HTTP/2 library waits for the preface first."""
+    with serve(repository, wait=None, exit_timeout_secs=30) as server:
+        raw = socket.create_connection(address(server), timeout=10)
+        raw.sendall(b"PRI * HTTP/2.0")
+        while server.engine.counters()["connections"] == 0:
+            time.sleep(0.001)
+        assert server.stop(5)
+        raw.close()
 
 
 def test_times_out_of_range_are_refused() -> None:
