@@ -124,7 +124,8 @@ impl Encoding {
     pub fn compress(self, effort: Effort, pieces: &[Bytes]) -> io::Result<Vec<u8>> {
         let length: usize = pieces.iter().map(Bytes::len).sum();
         let out = Vec::with_capacity(length / 4 + 64);
-        let zlib = Compression::new(effort.of(1, 6, 9).unsigned_abs());
+        // Not 1: there zlib-rs takes fixed codes, which make little of numbers written out.
+        let zlib = Compression::new(effort.of(2, 6, 9).unsigned_abs());
         match self {
             Self::Gzip => {
                 let mut encoder = GzEncoder::new(out, zlib);
