@@ -10,6 +10,7 @@ Errors raised from here are classes of `nerite.errors`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, Self, TypeAlias, final
 
 from numpy.typing import NDArray
@@ -56,6 +57,9 @@ class Engine:
                 `max_message_bytes` (int, gRPC messages), `max_connections` (int),
                 `max_streams` (int, concurrent gRPC calls per connection),
                 `header_timeout_secs` (float, time for a request to arrive once it has begun),
+                `grpc` (dict: `compression` (str, none, low, medium or high, of infer answers),
+                `keepalive_time_ms`, `keepalive_timeout_ms`, `max_connection_age_ms` and
+                `max_connection_age_grace_ms` (int, 2147483647 is never)),
                 `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
                 `allow_client_shm` (bool, clients may register shared memory),
                 `latency_histograms` (bool),
@@ -69,11 +73,28 @@ class Engine:
             InvalidArgument: An option is unknown or has the wrong type.
         """
 
-    def listen(self, protocol: Literal["http", "grpc", "metrics"], address: str, port: int) -> int:
+    def listen(
+        self,
+        protocol: Literal["http", "grpc", "metrics"],
+        address: str,
+        port: int,
+        *,
+        reuse: bool = False,
+        tls: tuple[PathLike[str], PathLike[str], PathLike[str] | None] | None = None,
+    ) -> int:
         """Opens a port at once and returns its number (useful with port 0).
+
+        Args:
+            protocol: What is spoken there.
+            address: A host, or `unix:/path` for a socket in the file system, which has no number.
+            port: Its number.
+            reuse: Let other processes open it too (SO_REUSEPORT).
+            tls: PEM files: certificate, key, and the roots of clients' certificates if clients
+                need one. Read again when they change.
 
         Raises:
             Unavailable: The port cannot be bound; the text names address, port and cause.
+            InvalidArgument: A file of TLS is of no use; the text names its flag and path.
         """
 
     def add_version(
@@ -114,6 +135,8 @@ class Engine:
 
     def next_control_call(self) -> ControlCall | None:
         """Waits, without the GIL, for a request that Python answers (repository index, ...).
+
+        The verb `warning` is none: its payload is a text for the log, and nobody waits for a reply.
 
         Returns None when the engine stops. Call it in a loop on a thread of its own.
         """

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, REFUSED, Flag
+from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, REFUSED, TLS, Flag
 from nerite.cli.options import choose
 from nerite.cli.serve import server_options
 from nerite.errors import InvalidArgument
@@ -74,6 +74,16 @@ SAMPLES = {
     "--model-control-mode": "none",
     "--min-supported-compute-capability": "7.5",
 }
+#: What a flag of TLS cannot be given without.
+TLS_FILES = {
+    protocol: {
+        f"--{protocol}-use-ssl": "true",
+        f"--{protocol}-server-cert": "server.pem",
+        f"--{protocol}-server-key": "server.key",
+        f"--{protocol}-root-cert": "roots.pem",
+    }
+    for protocol in ("grpc", "http")
+}
 WORKING = [flag for flag in FLAGS if flag.fate == "works"]
 
 
@@ -81,7 +91,7 @@ def sample(flag: Flag) -> str:
     if flag.name in SAMPLES:
         return SAMPLES[flag.name]
     if flag.kind == "bool":
-        return "false" if flag.default == "true" else "true"
+        return "false" if "true" in (flag.default, *flag.idle) else "true"
     if flag.kind in ("int", "float", "level"):
         return str((flag.minimum or 0) + 5)
     return flag.choices[-1] if flag.choices else "word"
@@ -101,10 +111,13 @@ def test_what_is_refused_can_only_become_less() -> None:
 @pytest.mark.parametrize("flag", WORKING, ids=lambda flag: flag.name)
 def test_a_flag_that_works_changes_what_the_server_is_told(flag: Flag) -> None:
     plain = server_options(["models"], choose({}))
-    given = choose({flag.name: True if flag.kind == "switch" else sample(flag)})
+    beside = TLS_FILES[flag.name[2:6]] if flag.group == TLS else {}
+    given = choose({**beside, flag.name: True if flag.kind == "switch" else sample(flag)})
     assert not given.warnings
     changed = server_options(["models"], given)
-    if flag.choices[1:] or not flag.choices:
+    if beside:
+        assert getattr(changed, flag.option) != getattr(plain, flag.option)
+    elif flag.choices[1:] or not flag.choices:
         waits = flag.name in ("--trace-file", "--trace-log-frequency", "--trace-level")
         assert changed != plain or (waits and changed.tracing is not plain.tracing)
 

@@ -14,7 +14,7 @@ use super::proxy;
 use super::server::Shared;
 use crate::arrival::{Progress, Watched};
 use crate::connection::drain_begins;
-use crate::server::{OUT_OF_FILES, is_of_one_connection};
+use crate::listening::{OUT_OF_FILES, is_of_one_connection};
 
 /// How HTTP/2 begins; no method of HTTP/1.1 does.
 const PREFACE: &[u8] = b"PRI";

@@ -18,7 +18,7 @@ use super::options::GatewayOptions;
 use super::payload_log::PayloadLog;
 use super::upstream::{self, Reach};
 use crate::arrival::sweep;
-use crate::server::bind;
+use crate::listening::open_tcp;
 
 /// What all threads of a gateway share.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Gateway {
         let refused = |why: std::io::Error| {
             Error::unavailable(format!("cannot listen on {address} port {port}: {why}"))
         };
-        let listener = bind(address, port).map_err(refused)?;
+        let listener = open_tcp(address, port, false).map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?.port();
         let threads = self.threads.lock();
         if threads.is_empty() {
