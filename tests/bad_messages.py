@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from tests.http2 import DATA, http2_frame, opening
 from tritonclient.grpc import service_pb2
 
 CONFIG = """backend: "identity" max_batch_size: 4
@@ -118,32 +119,7 @@ LYING_GRPC = {
 }
 
 
-def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One frame of HTTP/2."""
-    return (
-        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-    )
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """A header field that is spelled out."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
 #: A connection whose one call announces a message and sends half of it.
-HALF_A_CALL = (
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    + http2_frame(4, 0, 0, b"")
-    + http2_frame(
-        1,
-        4,
-        1,
-        literal(b":method", b"POST")
-        + literal(b":scheme", b"http")
-        + literal(b":path", b"/inference.GRPCInferenceService/ModelInfer")
-        + literal(b":authority", b"x")
-        + literal(b"content-type", b"application/grpc")
-        + literal(b"te", b"trailers"),
-    )
-    + http2_frame(0, 0, 1, b"\0\0\0\1\0" + b"half of it")
+HALF_A_CALL = opening("/inference.GRPCInferenceService/ModelInfer") + http2_frame(
+    DATA, 0, 1, b"\0\0\0\1\0" + b"half of it"
 )

@@ -98,7 +98,7 @@ def test_only_the_rooms_at_the_seam_touch_the_extension() -> None:
     users = {
         name.split(".")[0] for name, path in MODULES.items() if "_core" in imported(path, name)
     }
-    assert users <= {"tensors", "backends", "models", "server", "testing", "cli"}
+    assert users <= {"tensors", "backends", "models", "server", "kserve", "testing", "cli"}
 
 
 def test_importing_nerite_starts_nothing_and_loads_no_framework() -> None:

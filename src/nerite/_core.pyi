@@ -10,11 +10,21 @@ Errors raised from here are classes of `nerite.errors`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, Self, TypeAlias, final
 
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "ControlCall", "Engine", "Metric", "MetricFamily", "Request", "Version"]
+__all__ = [
+    "Batch",
+    "ControlCall",
+    "Engine",
+    "Gateway",
+    "Metric",
+    "MetricFamily",
+    "Request",
+    "Version",
+]
 
 __version__: str
 
@@ -47,6 +57,9 @@ class Engine:
                 `max_message_bytes` (int, gRPC messages), `max_connections` (int),
                 `max_streams` (int, concurrent gRPC calls per connection),
                 `header_timeout_secs` (float, time for a request to arrive once it has begun),
+                `grpc` (dict: `compression` (str, none, low, medium or high, of infer answers),
+                `keepalive_time_ms`, `keepalive_timeout_ms`, `max_connection_age_ms` and
+                `max_connection_age_grace_ms` (int, 2147483647 is never)),
                 `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
                 `allow_client_shm` (bool, clients may register shared memory),
                 `latency_histograms` (bool),
@@ -60,11 +73,28 @@ class Engine:
             InvalidArgument: An option is unknown or has the wrong type.
         """
 
-    def listen(self, protocol: Literal["http", "grpc", "metrics"], address: str, port: int) -> int:
+    def listen(
+        self,
+        protocol: Literal["http", "grpc", "metrics"],
+        address: str,
+        port: int,
+        *,
+        reuse: bool = False,
+        tls: tuple[PathLike[str], PathLike[str], PathLike[str] | None] | None = None,
+    ) -> int:
         """Opens a port at once and returns its number (useful with port 0).
+
+        Args:
+            protocol: What is spoken there.
+            address: A host, or `unix:/path` for a socket in the file system, which has no number.
+            port: Its number.
+            reuse: Let other processes open it too (SO_REUSEPORT).
+            tls: PEM files: certificate, key, and the roots of clients' certificates if clients
+                need one. Read again when they change.
 
         Raises:
             Unavailable: The port cannot be bound; the text names address, port and cause.
+            InvalidArgument: A file of TLS is of no use; the text names its flag and path.
         """
 
     def add_version(
@@ -108,6 +138,8 @@ class Engine:
     def next_control_call(self) -> ControlCall | None:
         """Waits, without the GIL, for a request that Python answers (repository index, ...).
 
+        The verb `warning` is none: its payload is a text for the log, and nobody waits for a reply.
+
         Returns None when the engine stops. Call it in a loop on a thread of its own.
         """
 
@@ -140,6 +172,47 @@ class Engine:
         """Counts for tests and tuning: `gil_acquisitions`, `batches`, `requests`,
         `wakeups_forward`, `wakeups_back`, `gathered_bytes`,
         `borrowed_inputs`, `connections`, `in_flight`."""
+
+    def drain(self, timeout_secs: float) -> bool:
+        """Stops accepting, lets what was accepted finish; False if the time ran out first."""
+
+    def stop(self) -> None:
+        """Closes everything at once. Safe to call twice."""
+
+@final
+class Gateway:
+    """One port in front of many components; `nerite.kserve.gateway` writes its routes."""
+
+    def __new__(cls, options_json: str) -> Self:
+        """Makes a gateway without ports and routes.
+
+        Args:
+            options_json: JSON of `io_threads` (int), `max_request_bytes` (int, HTTP bodies),
+                `max_connections` (int), `arrival_timeout_secs` (float, for a request's head) and
+                `connect_timeout_secs` (float, for a connection to a component).
+
+        Raises:
+            InvalidArgument: An option is unknown or has the wrong type or range.
+        """
+
+    def listen(self, address: str, port: int) -> int:
+        """Opens a port, for HTTP/1.1 and gRPC alike, and returns its number.
+
+        Raises:
+            Unavailable: The port cannot be bound; the text names address, port and cause.
+        """
+
+    def update(self, table_json: str) -> None:
+        """Makes these the routes in one atomic step; requests under way keep theirs.
+
+        Raises:
+            InvalidArgument: The table is not usable; the routes stay as they were.
+        """
+
+    def counters(self) -> dict[str, int]:
+        """Counts: `requests`, `failures` (answered by the gateway itself), `connections`,
+        `refused_connections`, `component_connections` (made to components), `batches` (of joined
+        requests), `payloads_dropped` (events that no sink took)."""
 
     def drain(self, timeout_secs: float) -> bool:
         """Stops accepting, lets what was accepted finish; False if the time ran out first."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, REFUSED, Flag
+from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, REFUSED, TLS, Flag
 from nerite.cli.options import choose
 from nerite.cli.serve import server_options
 from nerite.errors import InvalidArgument
@@ -24,20 +24,6 @@ from nerite.server.options import ServerOptions
 TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
 #: Refused until the feature is there. Take a flag out when it works; none may be added.
 STILL_REFUSED = {
-    "--grpc-use-ssl",
-    "--grpc-use-ssl-mutual",
-    "--grpc-server-cert",
-    "--grpc-server-key",
-    "--grpc-root-cert",
-    "--grpc-infer-response-compression-level",
-    "--grpc-keepalive-time",
-    "--grpc-keepalive-timeout",
-    "--grpc-keepalive-permit-without-calls",
-    "--grpc-http2-max-pings-without-data",
-    "--grpc-http2-min-recv-ping-interval-without-data",
-    "--grpc-http2-max-ping-strikes",
-    "--grpc-max-connection-age",
-    "--grpc-max-connection-age-grace",
     "--allow-sagemaker",
     "--sagemaker-port",
     "--sagemaker-safe-port-range",
@@ -50,8 +36,6 @@ STILL_REFUSED = {
     "--rate-limit",
     "--rate-limit-resource",
     "--host-policy",
-    "--reuse-http-port",
-    "--reuse-grpc-port",
     "--response-cache-byte-size",
 }
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
@@ -73,6 +57,16 @@ SAMPLES = {
 }
 #: What must be given beside a flag for it to be accepted.
 BESIDE = {"--load-model": {"--model-control-mode": "explicit"}}
+#: What a flag of TLS cannot be given without.
+TLS_FILES = {
+    protocol: {
+        f"--{protocol}-use-ssl": "true",
+        f"--{protocol}-server-cert": "server.pem",
+        f"--{protocol}-server-key": "server.key",
+        f"--{protocol}-root-cert": "roots.pem",
+    }
+    for protocol in ("grpc", "http")
+}
 WORKING = [flag for flag in FLAGS if flag.fate == "works"]
 
 
@@ -80,7 +74,7 @@ def sample(flag: Flag) -> str:
     if flag.name in SAMPLES:
         return SAMPLES[flag.name]
     if flag.kind == "bool":
-        return "false" if flag.default == "true" else "true"
+        return "false" if "true" in (flag.default, *flag.idle) else "true"
     if flag.kind in ("int", "float", "level"):
         return str((flag.minimum or 0) + 5)
     return flag.choices[-1] if flag.choices else "word"
@@ -99,12 +93,14 @@ def test_what_is_refused_can_only_become_less() -> None:
 
 @pytest.mark.parametrize("flag", WORKING, ids=lambda flag: flag.name)
 def test_a_flag_that_works_changes_what_the_server_is_told(flag: Flag) -> None:
-    beside = BESIDE.get(flag.name, {})
-    plain = server_options(["models"], choose(beside))
+    beside = TLS_FILES[flag.name[2:6]] if flag.group == TLS else BESIDE.get(flag.name, {})
+    plain = server_options(["models"], choose(BESIDE.get(flag.name, {})))
     given = choose({**beside, flag.name: True if flag.kind == "switch" else sample(flag)})
     assert not given.warnings
     changed = server_options(["models"], given)
-    if flag.choices[1:] or not flag.choices:
+    if beside:
+        assert getattr(changed, flag.option) != getattr(plain, flag.option)
+    elif flag.choices[1:] or not flag.choices:
         waits = flag.name in ("--trace-file", "--trace-log-frequency", "--trace-level")
         assert changed != plain or (waits and changed.tracing is not plain.tracing)
 

@@ -62,7 +62,7 @@ class FakeEngine:
         self._calls: queue.SimpleQueue[FakeCall | None] = queue.SimpleQueue()
         FakeEngine.last = self
 
-    def listen(self, protocol: str, address: str, port: int) -> int:
+    def listen(self, protocol: str, address: str, port: int, **_: Any) -> int:
         if port == 1:
             raise Unavailable(f"cannot bind {address}:1: permission denied")
         self.told.append(("listen", protocol))

@@ -2,13 +2,15 @@
 //! The engine as Python holds it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nerite_engine::connection::Protocol;
+use nerite_engine::connection::{Door, Protocol};
 use nerite_engine::control::Call;
+use nerite_engine::tls::{Files, Tls};
 use nerite_engine::trace::Trace;
 use nerite_engine::{Options, metrics};
 use nerite_logic::Error;
@@ -53,7 +55,16 @@ impl Engine {
             .map_err(|why| to_python(py, &why))
     }
 
-    fn listen(&self, py: Python<'_>, protocol: &str, address: &str, port: u16) -> PyResult<u16> {
+    #[pyo3(signature = (protocol, address, port, *, reuse = false, tls = None))]
+    fn listen(
+        &self,
+        py: Python<'_>,
+        protocol: &str,
+        address: &str,
+        port: u16,
+        reuse: bool,
+        tls: Option<(PathBuf, PathBuf, Option<PathBuf>)>,
+    ) -> PyResult<u16> {
         let protocol = match protocol {
             "http" => Protocol::Http,
             "grpc" => Protocol::Grpc,
@@ -63,8 +74,18 @@ impl Engine {
                 return Err(to_python(py, &Error::invalid(text)));
             }
         };
-        without_gil(py, || self.inner.listen(protocol, address, port))
-            .map_err(|why| to_python(py, &why))
+        without_gil(py, || {
+            let files = tls.map(|(certificate, key, roots)| Files {
+                certificate,
+                key,
+                roots,
+            });
+            let tls = files.map(|files| Tls::open(files, protocol).map(Arc::new));
+            let tls = tls.transpose()?;
+            self.inner
+                .listen(Door { protocol, tls }, address, port, reuse)
+        })
+        .map_err(|why| to_python(py, &why))
     }
 
     fn add_version(

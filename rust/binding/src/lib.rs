@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The seam: `nerite._core`.
 //!
-//! Only translation happens here. Python configures through [`engine`] and [`version`]; instances run
+//! Only translation happens here. Python configures through [`engine`], [`version`] and [`gateway`]; instances run
 //! in [`call`], the one file that takes and gives back the GIL; [`arrays`] and [`outputs`] turn buffers
 //! into NumPy arrays and back. `src/nerite/_core.pyi` is the contract.
 
@@ -10,6 +10,7 @@ mod batch;
 mod call;
 mod engine;
 mod errors;
+mod gateway;
 mod metrics;
 mod outputs;
 mod sender;
@@ -28,6 +29,8 @@ mod _core {
     use crate::batch::{Batch, Request};
     #[pymodule_export]
     use crate::engine::{ControlCall, Engine};
+    #[pymodule_export]
+    use crate::gateway::Gateway;
     #[pymodule_export]
     use crate::metrics::{Metric, MetricFamily};
     #[pymodule_export]

@@ -9,12 +9,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use nerite_logic::wire::grpc::Arrival;
+use nerite_logic::wire::grpc::{Arrival, authority};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 pub struct Progress {
     /// Milliseconds on the sweeper's clock, plus one, at the first byte; 0 while nothing is awaited.
     receiving_since: AtomicU64,
+    /// Whether anything was ever complete.
+    opened: AtomicBool,
     /// Rung when it has taken too long.
     overdue: Notify,
 }
@@ -41,6 +43,7 @@ impl Progress {
     pub fn watched() -> Arc<Self> {
         let progress = Arc::new(Self {
             receiving_since: AtomicU64::new(0),
+            opened: AtomicBool::new(false),
             overdue: Notify::new(),
         });
         WATCHED.with_borrow_mut(|watch| watch.list.push(Arc::downgrade(&progress)));
@@ -50,6 +53,12 @@ impl Progress {
     /// A request's head has come in full; whoever answers watches its body.
     pub fn head_complete(&self) {
         self.receiving_since.store(0, Ordering::Relaxed);
+        self.opened.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anything has come in full yet.
+    pub fn has_opened(&self) -> bool {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// Waits until what is on its way has taken too long.
@@ -98,6 +107,8 @@ pub struct Watched<S> {
     progress: Arc<Progress>,
     /// Where the bytes are HTTP/2: its frames. In HTTP/1 any byte belongs to a request.
     frames: Option<Arrival>,
+    /// Whether the authorities of calls are paths.
+    tamed: bool,
 }
 
 impl<S> Watched<S> {
@@ -107,6 +118,7 @@ impl<S> Watched<S> {
             stream,
             progress,
             frames: None,
+            tamed: false,
         }
     }
 
@@ -116,7 +128,16 @@ impl<S> Watched<S> {
             stream,
             progress,
             frames: Some(frames),
+            tamed: false,
         }
+    }
+}
+
+impl<S> Watched<S> {
+    /// The same, for a socket in the file system (see [`authority`]).
+    pub const fn with_paths(mut self, tamed: bool) -> Self {
+        self.tamed = tamed;
+        self
     }
 }
 
@@ -131,7 +152,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
         let came = buffer.filled().get(before..).unwrap_or_default();
         if !came.is_empty() {
-            let owes = this.frames.as_mut().is_none_or(|it| it.follow(came));
+            let mut blocks = Vec::new(); // allocates for sockets in the file system alone
+            let tamed = this.tamed;
+            let owes = this.frames.as_mut().is_none_or(|it| {
+                it.walk(came, |block| {
+                    if tamed {
+                        blocks.push(block);
+                    }
+                })
+            });
+            for block in blocks {
+                let came = buffer.filled_mut().get_mut(before..);
+                if let Some(block) = came.and_then(|came| came.get_mut(block)) {
+                    authority::tame(block);
+                }
+            }
             match owes {
                 true => this.progress.received(),
                 false => this.progress.head_complete(),

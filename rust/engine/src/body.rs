@@ -244,7 +244,7 @@ async fn next_piece(body: &mut Incoming, patience: Duration) -> Result<Option<By
 }
 
 /// Where the pieces of a long body come together.
-struct Place {
+pub struct Place {
     buffer: Option<AlignedBuffer>,
     /// Unused bytes in front, so that `align_at` lies on a cache line.
     shift: usize,
@@ -258,7 +258,8 @@ const FIRST_ROOM: usize = 64 << 10;
 const BELIEVED: u64 = 4 << 20;
 
 impl Place {
-    fn new(room: Option<u64>, limit: usize, align_at: usize) -> Self {
+    /// An empty place for a body of this length, if that is known, and at most `limit` bytes.
+    pub fn new(room: Option<u64>, limit: usize, align_at: usize) -> Self {
         let shift = (ALIGNMENT - align_at % ALIGNMENT) % ALIGNMENT;
         let room = room
             .and_then(|length| usize::try_from(length).ok())
@@ -275,7 +276,11 @@ impl Place {
         }
     }
 
-    fn append(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// If that is more than the limit.
+    pub fn append(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
         self.length += piece.len();
         if self.length > self.limit {
             return Err(Unreadable::TooLong(None));
@@ -295,7 +300,8 @@ impl Place {
         Ok(())
     }
 
-    fn into_bytes(self) -> Bytes {
+    /// The body.
+    pub fn into_bytes(self) -> Bytes {
         let mut bytes = self.buffer.map_or_else(Bytes::new, Bytes::from_owner);
         bytes.advance(self.shift.min(bytes.len()));
         bytes

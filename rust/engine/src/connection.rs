@@ -12,14 +12,16 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nerite_logic::wire::grpc::Arrival;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::access_log::Seen;
 use crate::arrival::{Progress, Watched};
 use crate::body::ReplyBody;
+use crate::listening::Stream;
 use crate::routes::guard::Peer;
 use crate::server::Shared;
 use crate::spelling::{Heard, Overheard};
+use crate::tls::Tls;
 use crate::{grpc, http};
 
 /// What is spoken on a port.
@@ -31,6 +33,27 @@ pub enum Protocol {
     Grpc,
     /// Prometheus text over HTTP/1.1.
     Metrics,
+}
+
+impl Protocol {
+    /// The word for it in flags.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What a port leads to.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// What it is spoken through, if not in the open.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// A connection counted among the open ones until it is dropped.
@@ -48,15 +71,95 @@ pub async fn drain_begins(draining: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// Serves a connection to its end. The caller has counted it with `Shared::connection_began`.
-pub async fn serve(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
-    let _counted = Counted(Arc::clone(&shared));
-    if stream.set_nodelay(true).is_err() {
-        return; // The peer is gone already.
+/// Whatever is no plain TCP: a call through a table costs nothing beside TLS.
+type Other = Box<dyn Duplex>;
+
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+struct Caller {
+    /// Where it speaks from; what comes through a file has no address.
+    address: Option<SocketAddr>,
+    /// Whether it is on this machine, as whoever can open a file of it is.
+    peer: Peer,
+    /// Whether it speaks through a file.
+    by_file: bool,
+}
+
+impl Caller {
+    fn of(stream: &Stream) -> Self {
+        match stream {
+            Stream::Tcp(stream) => {
+                let address = stream.peer_addr().ok();
+                Self {
+                    address,
+                    peer: Peer::at(address),
+                    by_file: false,
+                }
+            }
+            Stream::Unix(_) => Self {
+                address: None,
+                peer: Peer::Loopback,
+                by_file: true,
+            },
+        }
     }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// Serves a connection to its end. The caller has counted it with `Shared::connection_began`.
+pub async fn serve(stream: Stream, door: Door, shared: Arc<Shared>) {
+    let _counted = Counted(Arc::clone(&shared));
+    let caller = Caller::of(&stream);
+    let other: Other = match (stream, &door.tls) {
+        (Stream::Tcp(stream), tls) => {
+            if stream.set_nodelay(true).is_err() {
+                return; // The peer is gone already.
+            }
+            let Some(tls) = tls else {
+                return speak(stream, caller, door.protocol, shared).await;
+            };
+            match secured(stream, tls, &shared).await {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+        (Stream::Unix(stream), None) => Box::new(stream),
+        (Stream::Unix(stream), Some(tls)) => match secured(stream, tls, &shared).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    Box::pin(speak(other, caller, door.protocol, shared)).await;
+}
+
+/// The stream inside TLS; `None` if the peer did not get there in time, or before the engine drained.
+async fn secured<S>(stream: S, tls: &Arc<Tls>, shared: &Arc<Shared>) -> Option<Other>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if let Err(why) = tls.look() {
+        let text = format!("{why}; the certificates of before stay in use");
+        shared.control.tell(text.into());
+    }
+    let mut draining = shared.draining();
+    tokio::select! {
+        biased;
+        () = drain_begins(&mut draining) => None,
+        accepted = Box::pin(tls.accept(stream, shared.options.arrival_timeout())) => {
+            accepted.map(|stream| Box::new(stream) as Other)
+        }
+    }
+}
+
+async fn speak<S>(stream: S, caller: Caller, protocol: Protocol, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     match protocol {
-        Protocol::Http | Protocol::Metrics => serve_http(stream, protocol, shared).await,
-        Protocol::Grpc => serve_grpc(stream, shared).await,
+        Protocol::Http | Protocol::Metrics => serve_http(stream, caller, protocol, shared).await,
+        Protocol::Grpc => serve_grpc(stream, caller, shared).await,
     }
 }
 
@@ -91,10 +194,11 @@ fn spell(request: &mut Request<Incoming>, heard: &Heard) {
     }
 }
 
-async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
+async fn serve_http<S>(stream: S, caller: Caller, protocol: Protocol, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let progress = Progress::watched();
-    let address = stream.peer_addr().ok();
-    let peer = Peer::at(address);
     let mut draining = shared.draining();
     let heard = shared.forward.is_spelled().then(Arc::<Heard>::default);
     let service = service_fn({
@@ -106,11 +210,11 @@ async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) 
             }
             let shared = Arc::clone(&shared);
             async move {
-                let seen = note(&shared, &request, address, "http");
+                let seen = note(&shared, &request, caller.address, "http");
                 noted(
                     &shared,
                     seen,
-                    http::answer(request, protocol, peer, &shared).await,
+                    http::answer(request, protocol, caller.peer, &shared).await,
                 )
             }
         }
@@ -137,29 +241,34 @@ async fn serve_http(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) 
 /// Bytes that a peer may send ahead on one gRPC call, and on one connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// How long a peer may be silent before it is asked whether it is there, and how long it may take.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(7200), Duration::from_secs(20));
 
-async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_grpc<S>(stream: S, caller: Caller, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let progress = Progress::watched();
     // Its first byte is awaited from now on: a gRPC client begins at once.
     progress.received();
     let mut draining = shared.draining();
+    let limits = shared.options.grpc.clone();
     let max_streams = shared.options.max_streams;
-    let address = stream.peer_addr().ok();
-    let peer = Peer::at(address);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move {
-            let seen = note(&shared, &request, address, "grpc");
-            noted(&shared, seen, grpc::answer(request, peer, &shared).await)
+            let seen = note(&shared, &request, caller.address, "grpc");
+            noted(
+                &shared,
+                seen,
+                grpc::answer(request, caller.peer, &shared).await,
+            )
         }
     });
-    let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default());
+    let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default())
+        .with_paths(caller.by_file);
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_interval(limits.keepalive_time())
+        .keep_alive_timeout(limits.keepalive_timeout())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(1 << 20)
@@ -168,16 +277,30 @@ async fn serve_grpc(stream: TcpStream, shared: Arc<Shared>) {
         .max_header_list_size(64 << 10)
         .serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
-    tokio::select! {
+    let grace = tokio::select! {
         biased;
-        _ = connection.as_mut() => {}
-        () = progress.overdue() => {}
+        _ = connection.as_mut() => return,
+        () = progress.overdue() => return,
         () = drain_begins(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                _ = connection => {}
-                () = progress.overdue() => {}
+            if !progress.has_opened() {
+                return; // Nothing was asked, and nothing can be told yet.
             }
+            None
         }
+        () = elapsed(limits.age()) => limits.age_grace(),
+    };
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = connection => {}
+        () = progress.overdue() => {}
+        () = elapsed(grace) => {}
+    }
+}
+
+/// Waits; without a time for ever.
+async fn elapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -70,6 +70,21 @@ impl Control {
             .unwrap_or_else(|_| Err(Error::internal(format!("'{verb}' was not answered"))))
     }
 
+    /// Has the control plane log a warning; nobody waits for it.
+    pub fn tell(&self, warning: Bytes) {
+        let (answer, _) = oneshot::channel();
+        let mut calls = self.calls.lock();
+        if !calls.stopped && calls.waiting.len() < WAITING {
+            calls.waiting.push_back(Call {
+                verb: "warning",
+                payload: warning,
+                answer,
+            });
+            drop(calls);
+            self.arrived.notify_one();
+        }
+    }
+
     /// Waits for the next call; `None` once [`Control::stop`] was called.
     pub fn next(&self) -> Option<Call> {
         let mut calls = self.calls.lock();

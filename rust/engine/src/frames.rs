@@ -9,16 +9,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use nerite_logic::wire::grpc::{Unframed, unframe};
 use tokio::time::{Sleep, sleep};
 
 use crate::grpc::Status;
+use crate::grpc_message::expanded;
 
 /// A message gets at most this much room before its bytes have come.
 const BELIEVED: usize = 4 << 20;
 
 /// A body that is read message by message.
-#[derive(Debug)]
 pub struct Frames {
     body: Incoming,
     limit: usize,
@@ -30,7 +31,13 @@ pub struct Frames {
     missing: usize,
     /// When the rest of a message that has begun must have come.
     overdue: Option<Pin<Box<Sleep>>>,
+    /// How messages are compressed that are.
+    encoding: Option<HeaderValue>,
+    /// A compressed message that has come.
+    expanding: Option<Expanding>,
 }
+
+type Expanding = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
 
 impl Frames {
     /// The messages of `body`, none above `limit` bytes, none pausing for longer than `patience`.
@@ -43,15 +50,33 @@ impl Frames {
             partial: BytesMut::new(),
             missing: 0,
             overdue: None,
+            encoding: None,
+            expanding: None,
         }
+    }
+
+    /// The same; messages may be compressed as the client's `grpc-encoding` says.
+    pub fn compressed(mut self, encoding: Option<HeaderValue>) -> Self {
+        self.encoding = encoding;
+        self
     }
 
     /// The next message; `None` once the client has closed its side.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
+            if let Some(expanding) = &mut self.expanding {
+                let message = ready!(expanding.as_mut().poll(context));
+                self.expanding = None;
+                return Poll::Ready(message.map(Some));
+            }
             if self.partial.is_empty() {
                 match unframe(&mut self.data, self.limit) {
                     Unframed::Message(message) => return Poll::Ready(Ok(Some(message))),
+                    Unframed::Compressed(message) => {
+                        let expanded = expanded(message, self.encoding.clone(), self.limit);
+                        self.expanding = Some(Box::pin(expanded));
+                        continue;
+                    }
                     Unframed::Refused(why) => {
                         let status = Status::new(why.grpc_status(), why.message());
                         return Poll::Ready(Err(status));

@@ -2,24 +2,25 @@
 //! The v2 protocol over gRPC: what each call answers (`spec/triton.md` 2).
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
-use nerite_logic::wire::grpc::frame::PREFIX;
+use nerite_logic::wire::compression::{Encoding, OFFERED_GRPC};
 use nerite_logic::wire::grpc::messages as proto;
-use nerite_logic::wire::grpc::{
-    InferEnvelope, Unframed, encode_infer, frame, parse_version, unframe,
-};
+use nerite_logic::wire::grpc::{InferEnvelope, encode_infer, frame, parse_timeout, parse_version};
 use prost::Message;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
-use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
+use crate::body::{ReplyBody, Source};
+use crate::frames::Frames;
+use crate::grpc_message::{ACCEPT_ENCODING, ENCODING, compressed, read_message};
 use crate::grpc_stream::InferStream;
 use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
@@ -27,7 +28,7 @@ use crate::routes::Rpc;
 use crate::routes::guard::{Call, Entered, Peer, Sight};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{infer, repository, settings, shared_memory};
+use crate::{conversation, infer, repository, settings, shared_memory};
 
 type Reply = Response<ReplyBody>;
 
@@ -35,6 +36,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A status other than OK.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ struct After {
     traced: Option<Traced>,
     /// The client's id, for the access log.
     request_id: Option<RequestId>,
+    /// How the message is compressed.
+    encoding: Option<Encoding>,
 }
 
 /// Answers one call; never fails, every failure is a status.
@@ -69,9 +73,16 @@ pub async fn answer(
     peer: Peer,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Infallible> {
-    Ok(call(request, peer, shared)
+    // Who compresses learns what else would do.
+    let compresses = request.headers().contains_key(&ENCODING);
+    let mut reply = call(request, peer, shared)
         .await
-        .unwrap_or_else(Status::into_reply))
+        .unwrap_or_else(Status::into_reply);
+    if compresses {
+        let offered = HeaderValue::from_static(OFFERED_GRPC);
+        reply.headers_mut().insert(ACCEPT_ENCODING.clone(), offered);
+    }
+    Ok(reply)
 }
 
 /// The answer of a call that has one message: one buffer, and large tensors behind it.
@@ -81,6 +92,17 @@ fn framed(head: Bytes, tail: SmallVec<[Bytes; 2]>, after: After) -> Reply {
     if let Some(id) = after.request_id {
         reply.extensions_mut().insert(id);
     }
+    if let Some(encoding) = after.encoding {
+        let name = HeaderValue::from_static(encoding.name());
+        reply.headers_mut().insert(ENCODING.clone(), name);
+    }
+    reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    reply
+}
+
+/// The answer of a call that has many, from wherever they come.
+fn streamed(source: Box<dyn Source>) -> Reply {
+    let mut reply = Response::new(ReplyBody::streamed(source));
     reply.headers_mut().insert(CONTENT_TYPE, GRPC);
     reply
 }
@@ -99,6 +121,12 @@ impl Status {
     pub fn new(code: u8, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message }
+    }
+
+    /// What a call is told whose time is over.
+    #[must_use]
+    pub fn too_late() -> Self {
+        Self::new(4, "Deadline Exceeded")
     }
 
     /// The status as trailers.
@@ -162,33 +190,69 @@ async fn call(
         return Err(Status { code: 3, message });
     }
     let entered = shared.guard.enter(&head, peer)?;
-    if entered.rpc() == Rpc::ModelStreamInfer {
-        return Ok(infer_stream(entered, head.headers, body, shared));
+    let limit = time_left(&head.headers)?;
+    match entered.rpc() {
+        // Their answers begin at once: they go on for as long as the client speaks.
+        Rpc::ModelStreamInfer => {
+            let stream = InferStream::new(entered, head.headers, body, limit, Arc::clone(shared));
+            return Ok(streamed(Box::new(stream)));
+        }
+        Rpc::Reflection => {
+            let frames = frames_of(body, &head.headers, shared);
+            let answers = conversation::reflect(entered, frames, limit, shared);
+            return Ok(streamed(answers));
+        }
+        _ => {}
     }
+    let mut answered = pin!(answered(&entered, body, &head.headers, limit, shared));
+    match limit {
+        None => answered.await,
+        // Who is no longer waited for is dropped, and whatever it holds goes with it.
+        Some(limit) => tokio::time::timeout(limit, answered.as_mut())
+            .await
+            .unwrap_or_else(|_| Err(Status::too_late())),
+    }
+}
+
+/// How long the client will wait; `None` is for ever.
+fn time_left(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(timeout) = headers.get(&TIMEOUT) else {
+        return Ok(None);
+    };
+    let refused = || {
+        let text = format!("grpc-timeout {timeout:?} is not a number and a unit");
+        Status::new(13, text)
+    };
+    let limit = parse_timeout(timeout.as_bytes()).ok_or_else(refused)?;
+    Ok(Some(limit))
+}
+
+/// The messages of a client's side of a call, which may be compressed.
+pub fn frames_of(body: Incoming, headers: &HeaderMap, shared: &Shared) -> Frames {
+    let options = &shared.options;
+    Frames::new(body, options.max_message_bytes, options.arrival_timeout())
+        .compressed(headers.get(&ENCODING).cloned())
+}
+
+async fn answered(
+    entered: &Entered,
+    body: Incoming,
+    headers: &HeaderMap,
+    limit: Option<Duration>,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Status> {
     let began = shared.tracer.clock();
-    let admitted = entered.admit(read_message(body, shared).await?)?;
+    let admitted = entered.admit(read_message(body, headers, shared).await?)?;
     match admitted.rpc() {
-        Rpc::ModelInfer => model_infer(admitted, &head.headers, began, shared)
+        Rpc::ModelInfer => model_infer(admitted, headers, began, shared)
             .await
             .map_err(Status::from),
+        Rpc::HealthWatch => Ok(streamed(conversation::watch_health(limit, shared))),
         _ => cold(admitted, shared)
             .await
             .map_err(Status::from)
             .map(|head| framed(head, SmallVec::new(), After::default())),
     }
-}
-
-/// The answer begins at once: it goes on for as long as the client sends requests.
-fn infer_stream(
-    entered: Entered,
-    headers: HeaderMap,
-    body: Incoming,
-    shared: &Arc<Shared>,
-) -> Reply {
-    let stream = InferStream::new(entered, headers, body, Arc::clone(shared));
-    let mut reply = Response::new(ReplyBody::streamed(Box::new(stream)));
-    reply.headers_mut().insert(CONTENT_TYPE, GRPC);
-    reply
 }
 
 async fn model_infer(
@@ -219,16 +283,25 @@ async fn model_infer(
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
-    let (head, tail) = encode_infer(
+    let mut message = encode_infer(
         &version.spec,
         &version.number_text,
         &asked,
         &response,
         &labels,
     )?;
+    let mut encoding = None;
+    if let Some(effort) = shared.options.grpc.effort() {
+        (message, encoding) = compressed(message, effort, headers).await;
+    }
     mark(traced.as_ref(), Point::ResponseComplete);
     let request_id = shared.access_log.as_ref().map(|_| RequestId(asked.id));
-    Ok(framed(head, tail, After { traced, request_id }))
+    let after = After {
+        traced,
+        request_id,
+        encoding,
+    };
+    Ok(framed(message.0, message.1, after))
 }
 
 /// Everything but inference: health, metadata, statistics, the repository.
@@ -302,8 +375,8 @@ async fn cold(admitted: Call<'_>, shared: &Arc<Shared>) -> Result<Bytes, Error> 
             return settings::trace_setting(decode(message)?, shared).await;
         }
         Rpc::SharedMemory(device, ask) => shared_memory::grpc(device, ask, message, shared)?,
-        Rpc::ModelInfer | Rpc::ModelStreamInfer => {
-            return Err(Error::internal("inference is answered elsewhere"));
+        Rpc::ModelInfer | Rpc::ModelStreamInfer | Rpc::HealthWatch | Rpc::Reflection => {
+            return Err(Error::internal("this call is answered elsewhere"));
         }
     })
 }
@@ -410,46 +483,6 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
             cache_miss: spent(infer.cache_miss),
         }),
         batch_stats: batches.collect(),
-    }
-}
-
-/// Reads the one message of a unary call.
-async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> {
-    let limit = shared.options.max_message_bytes;
-    let patience = shared.options.arrival_timeout();
-    let how = Reading {
-        limit: limit.saturating_add(PREFIX),
-        align: Align::MessageEnd,
-        patience,
-    };
-    let mut data = read(body, how).await.map_err(|why| match why {
-        Unreadable::TooLong(_) => Status {
-            code: 8,
-            message: format!("Received message larger than max ({limit} bytes)"),
-        },
-        Unreadable::TooSlow => Status {
-            code: 4,
-            message: format!("request stopped for more than {patience:?}"),
-        },
-        Unreadable::Broken => Status {
-            code: 1,
-            message: "request ended early".to_owned(),
-        },
-    })?;
-    match unframe(&mut data, limit) {
-        Unframed::Message(message) if data.is_empty() => Ok(message),
-        Unframed::Message(_) => Err(Status {
-            code: 12,
-            message: "a unary call has one message".to_owned(),
-        }),
-        Unframed::Incomplete { .. } => Err(Status {
-            code: 13,
-            message: "request message is incomplete".to_owned(),
-        }),
-        Unframed::Refused(why) => Err(Status {
-            code: why.grpc_status(),
-            message: why.message(),
-        }),
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -19,11 +19,12 @@ use nerite_logic::Error;
 use nerite_logic::wire::grpc::answer::Frame;
 use nerite_logic::wire::grpc::{InferEnvelope, parse_version};
 use smallvec::SmallVec;
+use tokio::time::sleep;
 
 use crate::body::{Piece, Source};
 use crate::connection::drain_begins;
 use crate::frames::Frames;
-use crate::grpc::{Status, ok_trailers};
+use crate::grpc::{Status, frames_of, ok_trailers};
 use crate::infer;
 use crate::routes::guard::Entered;
 use crate::server::Shared;
@@ -46,6 +47,8 @@ pub struct InferStream {
     frames: Option<Frames>,
     /// `None` once it has happened.
     draining: Option<Waiting<()>>,
+    /// Over when the client waits no longer; `None` if that is for ever.
+    deadline: Option<Waiting<()>>,
     /// Requests that are answered once, in the order in which they came.
     in_order: VecDeque<InOrder>,
     /// Requests to decoupled models, the next to be asked in front.
@@ -64,6 +67,12 @@ impl std::fmt::Debug for InferStream {
 
 impl Source for InferStream {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            self.deadline = None;
+            self.end(Status::too_late());
+        }
         if self.in_a_row < TURN
             && let Some((head, tail)) = self.next_ready(context)
         {
@@ -87,10 +96,15 @@ impl Source for InferStream {
 }
 
 impl InferStream {
-    /// The answer to the requests that come in `body`.
-    pub fn new(entered: Entered, headers: HeaderMap, body: Incoming, shared: Arc<Shared>) -> Self {
-        let options = &shared.options;
-        let frames = Frames::new(body, options.max_message_bytes, options.arrival_timeout());
+    /// The answer to the requests that come in `body`, for as long as `limit` says.
+    pub fn new(
+        entered: Entered,
+        headers: HeaderMap,
+        body: Incoming,
+        limit: Option<Duration>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let frames = frames_of(body, &headers, &shared);
         let mut draining = shared.draining();
         Self {
             strict: headers.get(STRICT).is_some_and(|value| value == "true"),
@@ -98,6 +112,7 @@ impl InferStream {
             headers,
             frames: Some(frames),
             draining: Some(Box::pin(async move { drain_begins(&mut draining).await })),
+            deadline: limit.map(|limit| Box::pin(sleep(limit)) as Waiting<()>),
             in_order: VecDeque::new(),
             live: VecDeque::new(),
             in_a_row: 0,

@@ -14,8 +14,10 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use nerite_logic::Error;
+use nerite_logic::wire::compression::{Effort, Encoding, OFFERED};
 use nerite_logic::wire::v2;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
 use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
@@ -26,7 +28,7 @@ use crate::routes::{Ask, Route, Target};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{generate, infer, metrics, repository, settings, shared_memory};
+use crate::{compression, generate, infer, metrics, repository, settings, shared_memory};
 
 /// An answer.
 pub type Reply = Response<ReplyBody>;
@@ -35,6 +37,7 @@ pub type Reply = Response<ReplyBody>;
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const UNKNOWN_ENCODING: &str = "Unsupported compression type";
 static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Answers one request; never fails, every failure is an answer.
@@ -91,14 +94,11 @@ impl Failure {
                 error.message,
             ),
             Self::Status(status, text) => (status, text.into()),
-            Self::Encoding => (
-                StatusCode::NOT_IMPLEMENTED,
-                "Unsupported compression type".into(),
-            ),
+            Self::Encoding => (StatusCode::NOT_IMPLEMENTED, UNKNOWN_ENCODING.into()),
         };
         let mut reply = with_type(status, JSON, ReplyBody::one(v2::encode_error(&text)));
-        if status == StatusCode::NOT_IMPLEMENTED && text == "Unsupported compression type" {
-            let offered = HeaderValue::from_static("identity");
+        if text == UNKNOWN_ENCODING {
+            let offered = HeaderValue::from_static(OFFERED);
             reply.headers_mut().insert(ACCEPT_ENCODING, offered);
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -206,16 +206,18 @@ async fn model_infer(
         )
         .into());
     }
-    if headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
-        return Err(Failure::Encoding);
-    }
+    let encoding = match headers.get(CONTENT_ENCODING) {
+        None => None,
+        Some(name) => Encoding::named(name.as_bytes()).map_err(|_| Failure::Encoding)?,
+    };
     let traced = shared.tracer.sample(&version, headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
     let declared = headers.get(&HEADER_LENGTH);
-    let body = read_body(body, declared.and_then(number), shared).await?;
+    let align_at = declared.and_then(number);
+    let mut body = read_body(body, align_at, shared).await?;
+    if let Some(encoding) = encoding {
+        body = expanded(encoding, body, align_at, shared).await?;
+    }
     mark(traced.as_ref(), Point::ReceiveEnd);
     let received = Instant::now();
     let parsed = declared
@@ -239,7 +241,10 @@ async fn model_infer(
         &labels,
     )?;
     mark(traced.as_ref(), Point::ResponseComplete);
-    let mut reply = infer_reply(answer, traced);
+    let mut reply = match headers.get(ACCEPT_ENCODING).and_then(wished) {
+        None => infer_reply(answer, traced),
+        Some(encoding) => compressed_reply(encoding, answer, traced).await,
+    };
     if shared.access_log.is_some() {
         reply.extensions_mut().insert(RequestId(asked.id));
     }
@@ -255,6 +260,28 @@ fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {
     reply
         .headers_mut()
         .insert(&HEADER_LENGTH, HeaderValue::from(length));
+    reply
+}
+
+/// The encoding that a client likes best, unless it is none.
+fn wished(accepted: &HeaderValue) -> Option<Encoding> {
+    Encoding::preferred(accepted.to_str().ok()?)
+}
+
+async fn compressed_reply(encoding: Encoding, answer: v2::Answer, traced: Option<Traced>) -> Reply {
+    let mut pieces = compression::Pieces::from_iter([answer.head.clone()]);
+    pieces.extend(answer.tail.iter().cloned());
+    let Some(short) = compression::shrink(encoding, Effort::Low, pieces).await else {
+        return infer_reply(answer, traced);
+    };
+    let short = v2::Answer {
+        head: short,
+        tail: SmallVec::new(),
+        ..answer
+    };
+    let mut reply = infer_reply(short, traced);
+    let name = HeaderValue::from_static(encoding.name());
+    reply.headers_mut().insert(CONTENT_ENCODING, name);
     reply
 }
 
@@ -342,13 +369,9 @@ pub async fn read_body(
         patience,
     };
     read(body, how).await.map_err(|why| match why {
-        Unreadable::TooLong(declared) => Failure::Status(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!(
-                "request body of {} exceeds the limit of {limit} bytes. \
-                 Use --http-max-input-size to increase the limit.",
-                declared.map_or_else(|| "unknown length".into(), |n| format!("{n} bytes")),
-            ),
+        Unreadable::TooLong(declared) => too_long(
+            &declared.map_or_else(|| "of unknown length".into(), |n| format!("of {n} bytes")),
+            limit,
         ),
         Unreadable::TooSlow => Failure::Status(
             StatusCode::REQUEST_TIMEOUT,
@@ -358,6 +381,34 @@ pub async fn read_body(
             StatusCode::BAD_REQUEST,
             "request body ended early or is framed wrongly".into(),
         ),
+    })
+}
+
+fn too_long(body: &str, limit: usize) -> Failure {
+    let text = format!(
+        "request body {body} exceeds the limit of {limit} bytes. \
+         Use --http-max-input-size to increase the limit."
+    );
+    Failure::Status(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
+/// A body as it was before its client compressed it.
+async fn expanded(
+    encoding: Encoding,
+    body: Bytes,
+    align_at: Option<usize>,
+    shared: &Shared,
+) -> Result<Bytes, Failure> {
+    let limit = shared.options.max_request_bytes;
+    let name = encoding.name();
+    let expanded = compression::expand(encoding, body, limit, align_at.unwrap_or(0)).await;
+    expanded.map_err(|why| match why {
+        compression::Unreadable::TooLong => too_long(&format!("decompressed from {name}"), limit),
+        compression::Unreadable::Broken => Error::invalid(format!(
+            "failed to decompress the request body: it has Content-Encoding '{name}', but is \
+             no complete {name} data"
+        ))
+        .into(),
     })
 }
 

@@ -14,10 +14,15 @@
 pub mod access_log;
 pub mod buffers;
 pub mod control;
+mod conversation;
 pub mod custom_metrics;
 pub mod forward;
+mod frames;
+pub mod gateway;
 pub mod gather;
 pub mod grpc;
+mod grpc_message;
+mod grpc_options;
 pub mod http;
 pub mod instance;
 pub mod lane;
@@ -36,18 +41,21 @@ pub mod version;
 
 pub mod arrival;
 mod body;
+pub mod compression;
 pub mod connection;
-mod frames;
 mod generate;
 mod grpc_stream;
 mod infer;
+pub mod listening;
 pub mod metadata;
 pub mod repository;
 pub mod routes;
 mod settings;
 mod spelling;
 mod stream_requests;
+pub mod tls;
 
+pub use gateway::Gateway;
 pub use options::Options;
 pub use server::Engine;
 pub use version::Version;

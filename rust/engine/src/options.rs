@@ -7,6 +7,7 @@ use nerite_logic::Error;
 use nerite_logic::access::Group;
 use serde::Deserialize;
 
+use crate::grpc_options::GrpcOptions;
 use crate::latencies::LatencyOptions;
 
 /// Settings of an engine, fixed for its life.
@@ -31,6 +32,8 @@ pub struct Options {
     pub max_streams: u32,
     /// How long a request may take to arrive once its first byte has.
     pub header_timeout_secs: f64,
+    /// What concerns gRPC alone.
+    pub grpc: GrpcOptions,
     /// Keep latency histograms besides Triton's sums.
     pub latency_histograms: bool,
     /// A file that gets a line for each answered request; `-` is standard error, empty is none.
@@ -65,6 +68,7 @@ impl Default for Options {
             max_connections: 65_536,
             max_streams: 1_024,
             header_timeout_secs: 30.0,
+            grpc: GrpcOptions::default(),
             latency_histograms: true,
             access_log: String::new(),
             access_log_json: false,
@@ -93,6 +97,7 @@ impl Options {
                 options.header_timeout_secs
             )));
         }
+        options.grpc.check()?;
         Ok(options)
     }
 

@@ -286,6 +286,8 @@ pub enum Rpc {
     RepositoryModelLoad,
     RepositoryModelUnload,
     HealthCheck,
+    HealthWatch,
+    Reflection,
     LogSettings,
     TraceSetting,
     SharedMemory(Device, Ask),
@@ -313,7 +315,15 @@ impl Rpc {
                 _ => Self::of_region(method),
             };
         }
-        (path == "/grpc.health.v1.Health/Check").then_some(Self::HealthCheck)
+        match path {
+            "/grpc.health.v1.Health/Check" => Some(Self::HealthCheck),
+            "/grpc.health.v1.Health/Watch" => Some(Self::HealthWatch),
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
+                Some(Self::Reflection)
+            }
+            _ => None,
+        }
     }
 
     fn of_region(method: &str) -> Option<Self> {
@@ -334,10 +344,12 @@ impl Rpc {
     #[must_use]
     pub const fn category(self) -> Category {
         match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady | Self::HealthCheck => {
-                Category::Health
-            }
-            Self::ServerMetadata | Self::ModelMetadata => Category::Metadata,
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady
+            | Self::HealthCheck
+            | Self::HealthWatch => Category::Health,
+            Self::ServerMetadata | Self::ModelMetadata | Self::Reflection => Category::Metadata,
             Self::ModelConfig => Category::ModelConfig,
             Self::ModelStatistics => Category::Statistics,
             Self::ModelInfer | Self::ModelStreamInfer => Category::Inference,
@@ -354,14 +366,17 @@ impl Rpc {
     #[must_use]
     pub const fn need(self, writes: bool) -> Need {
         match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady | Self::HealthCheck => {
-                Need::Nothing
-            }
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady
+            | Self::HealthCheck
+            | Self::HealthWatch => Need::Nothing,
             Self::ServerMetadata
             | Self::ModelMetadata
             | Self::ModelConfig
             | Self::ModelStatistics
-            | Self::RepositoryIndex => Need::AnyKey,
+            | Self::RepositoryIndex
+            | Self::Reflection => Need::AnyKey,
             Self::ModelInfer | Self::ModelStreamInfer => Need::Scope(Scope::Infer),
             Self::RepositoryModelLoad | Self::RepositoryModelUnload => Need::Scope(Scope::Manage),
             Self::SharedMemory(_, Ask::Status) => Need::AnyKey,
@@ -386,6 +401,8 @@ impl Rpc {
             | Self::ServerMetadata
             | Self::RepositoryIndex
             | Self::HealthCheck
+            | Self::HealthWatch
+            | Self::Reflection
             | Self::SharedMemory(..)
             | Self::LogSettings => None,
         }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: I/O threads, ports, the live table, and a polite end.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,17 +11,16 @@ use bytes::Bytes;
 use nerite_logic::Error;
 use nerite_logic::spec::ModelSpec;
 use parking_lot::{Condvar, Mutex};
-use socket2::{Domain, Socket, Type};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::AccessLog;
 use crate::arrival;
-use crate::connection::{self, Protocol};
+use crate::connection::{self, Door};
 use crate::control::Control;
 use crate::forward::Forward;
 use crate::lane::{self, Lanes};
 use crate::latencies::Latencies;
+use crate::listening::{self, Accepted, Port};
 use crate::options::Options;
 use crate::routes::guard::Guard;
 use crate::shared_memory::Regions;
@@ -31,9 +29,6 @@ use crate::table::{Entry, Table};
 use crate::timekeeper::Timekeeper;
 use crate::trace::Tracer;
 use crate::version::{Labels, Version};
-
-/// Connections that may wait to be accepted, as Triton's.
-const BACKLOG: i32 = 1024;
 
 /// What all threads of an engine share.
 #[derive(Debug)]
@@ -61,7 +56,7 @@ pub struct Shared {
     /// Bytes copied into batch buffers.
     pub gathered_bytes: AtomicU64,
     table: ArcSwap<Table>,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
     /// Open connections.
     connections: AtomicUsize,
     /// Connections refused because there were too many.
@@ -82,7 +77,12 @@ impl Shared {
 
     /// Whether the server is ready and not about to end.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !*self.draining.borrow()
+        *self.ready.borrow() && !*self.draining.borrow()
+    }
+
+    /// A watch of whether the server is ready.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     /// A watch that turns true when the engine drains.
@@ -101,7 +101,7 @@ impl Shared {
     }
 
     /// Counts a connection in; `false` if there are too many already.
-    fn connection_began(&self) -> bool {
+    pub(crate) fn connection_began(&self) -> bool {
         if self.connections.fetch_add(1, Ordering::Relaxed) < self.options.max_connections {
             return true;
         }
@@ -119,9 +119,14 @@ impl Shared {
     }
 }
 
-enum Order {
-    Accept(TcpListener, Protocol),
-    Serve(std::net::TcpStream, Protocol),
+/// What an I/O thread is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Accept connections on this port.
+    Accept(Port, Door),
+    /// Serve this connection.
+    Serve(Accepted, Door),
+    /// End.
     Stop,
 }
 
@@ -129,16 +134,6 @@ enum Order {
 struct IoThread {
     orders: mpsc::UnboundedSender<Order>,
     handle: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Order {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Accept(..) => "Accept",
-            Self::Serve(..) => "Serve",
-            Self::Stop => "Stop",
-        })
-    }
 }
 
 /// A data plane with its threads. Dropping it stops it.
@@ -182,7 +177,7 @@ impl Engine {
             borrowed_inputs: AtomicU64::new(0),
             gathered_bytes: AtomicU64::new(0),
             table: ArcSwap::default(),
-            ready: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
             refused_connections: AtomicU64::new(0),
             draining: watch::Sender::new(false),
@@ -218,16 +213,20 @@ impl Engine {
         &self.shared
     }
 
-    /// Opens a port and returns its number.
+    /// Opens a port and returns its number; with `reuse` other processes may open it too.
     ///
     /// # Errors
     /// UNAVAILABLE with address, port and cause if it cannot be bound.
-    pub fn listen(&self, protocol: Protocol, address: &str, port: u16) -> Result<u16, Error> {
+    pub fn listen(&self, door: Door, address: &str, port: u16, reuse: bool) -> Result<u16, Error> {
         let refused = |why: std::io::Error| {
-            Error::unavailable(format!("cannot listen on {address} port {port}: {why}"))
+            let place = match address.starts_with("unix:") {
+                true => address.to_owned(),
+                false => format!("{address} port {port}"),
+            };
+            Error::unavailable(format!("cannot listen on {place}: {why}"))
         };
-        let listener = bind(address, port).map_err(refused)?;
-        let bound = listener.local_addr().map_err(refused)?.port();
+        let listener = Port::open(address, port, reuse).map_err(refused)?;
+        let bound = listener.number().map_err(refused)?;
         let threads = self.threads.lock();
         let Some(first) = threads.first() else {
             return Err(Error::unavailable("server is stopped"));
@@ -235,7 +234,7 @@ impl Engine {
         // Bound and listening already: what connects before the thread gets there waits in the backlog.
         first
             .orders
-            .send(Order::Accept(listener, protocol))
+            .send(Order::Accept(listener, door))
             .map_err(|_| Error::unavailable("server is stopped"))?;
         Ok(bound)
     }
@@ -286,7 +285,7 @@ impl Engine {
 
     /// Says what the server-ready endpoints answer.
     pub fn set_ready(&self, ready: bool) {
-        self.shared.ready.store(ready, Ordering::Relaxed);
+        self.shared.ready.send_replace(ready);
     }
 
     /// Stops accepting and lets what was accepted finish; `false` if the time ran out first.
@@ -336,27 +335,6 @@ impl Drop for Engine {
     }
 }
 
-fn bind(address: &str, port: u16) -> std::io::Result<TcpListener> {
-    let host = address.strip_prefix("ipv6:").unwrap_or(address);
-    let host = host
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host);
-    let resolved: SocketAddr = (host, port).to_socket_addrs()?.next().ok_or_else(|| {
-        std::io::Error::new(
-            std::io::ErrorKind::AddrNotAvailable,
-            "address has no meaning here",
-        )
-    })?;
-    let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, None)?;
-    // Not SO_REUSEPORT: two servers on one port are a mistake that must be seen.
-    socket.set_reuse_address(true)?;
-    socket.bind(&resolved.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
 fn run_io_thread(
     index: usize,
     shared: Arc<Shared>,
@@ -368,6 +346,8 @@ fn run_io_thread(
         .enable_io()
         .enable_time()
         .on_thread_park(lane::flush)
+        // For what would keep this thread from its sockets: long bodies to compress.
+        .max_blocking_threads(2)
         .build();
     let Ok(runtime) = runtime else { return };
     runtime.block_on(async {
@@ -375,17 +355,13 @@ fn run_io_thread(
         tokio::spawn(arrival::sweep(shared.options.arrival_timeout()));
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Accept(listener, protocol) => {
-                    tokio::spawn(accept(
-                        listener,
-                        protocol,
-                        Arc::clone(&shared),
-                        peers.clone(),
-                    ));
+                Order::Accept(port, door) => {
+                    let (shared, peers) = (Arc::clone(&shared), peers.clone());
+                    tokio::spawn(listening::accept(port, door, shared, peers));
                 }
-                Order::Serve(stream, protocol) => match TcpStream::from_std(stream) {
+                Order::Serve(stream, door) => match stream.here() {
                     Ok(stream) => {
-                        tokio::spawn(connection::serve(stream, protocol, Arc::clone(&shared)));
+                        tokio::spawn(connection::serve(stream, door, Arc::clone(&shared)));
                     }
                     Err(_) => shared.connection_ended(),
                 },
@@ -394,64 +370,4 @@ fn run_io_thread(
         }
     });
     // Dropping the runtime drops every connection with it.
-}
-
-/// How long to wait when the system has no more file descriptors to give.
-const OUT_OF_FILES: Duration = Duration::from_millis(50);
-
-/// Accepts connections until the engine drains and deals them out to the I/O threads in turn.
-async fn accept(
-    listener: TcpListener,
-    protocol: Protocol,
-    shared: Arc<Shared>,
-    peers: Vec<mpsc::UnboundedSender<Order>>,
-) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-        return;
-    };
-    let mut draining = shared.draining();
-    let mut turn = (0..peers.len()).cycle();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = connection::drain_begins(&mut draining) => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) if shared.connection_began() => match turn.next() {
-                None | Some(0) => {
-                    tokio::spawn(connection::serve(stream, protocol, Arc::clone(&shared)));
-                }
-                Some(other) => deal(stream, protocol, &shared, peers.get(other)),
-            },
-            Ok(_) => {}
-            Err(why) if is_of_one_connection(&why) => {}
-            Err(_) => tokio::time::sleep(OUT_OF_FILES).await,
-        }
-    }
-}
-
-fn deal(
-    stream: TcpStream,
-    protocol: Protocol,
-    shared: &Shared,
-    peer: Option<&mpsc::UnboundedSender<Order>>,
-) {
-    let sent = stream
-        .into_std()
-        .ok()
-        .zip(peer)
-        .is_some_and(|(stream, peer)| peer.send(Order::Serve(stream, protocol)).is_ok());
-    if !sent {
-        shared.connection_ended();
-    }
-}
-
-/// Errors of `accept` that concern the connection that was about to be accepted, not the listener.
-fn is_of_one_connection(why: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(
-        why.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
-    )
 }

@@ -3,7 +3,7 @@
 //!
 //! Everything here is a value or a function of values: bytes become messages ([`wire`]), messages are
 //! held against a model's declaration ([`spec`], [`check`]), and requests are put into batches
-//! ([`schedulers`]). There is no clock, thread, lock or socket in this crate; time is an argument. What
+//! ([`schedulers`]); [`gateway`] routes between services. There is no clock, thread, lock or socket in this crate; time is an argument. What
 //! is decided here is done by the `engine` crate.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod check;
 pub mod datatype;
 pub mod error;
 pub mod forwarding;
+pub mod gateway;
 pub mod message;
 pub mod quantiles;
 pub mod schedulers;

@@ -23,6 +23,7 @@ TRACING = "Tracing"
 ACCESS = "Access"
 SERVER = "Server"
 BACKENDS = "Backends"
+TLS = "TLS"
 ACCEPTED = "Accepted, with a warning that says what replaces it"
 REFUSED = "Known from Triton, refused until it works"
 
@@ -62,13 +63,63 @@ def _refused(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
 
 _LARGEST_PORT = 65535
 _YEAR_SECS = 365 * 24 * 60 * 60
+_LONGEST_MILLIS = 2**31 - 1
+
+
+def _reuse(protocol: str) -> Flag:
+    return Flag(
+        f"--reuse-{protocol}-port",
+        "bool",
+        "Share the port with other servers that set this too; connections are dealt out.",
+        HTTP if protocol == "http" else GRPC,
+        default="false",
+        option=f"reuse_{protocol}_port",
+    )
+
+
+def _millis(name: str, sentence: str, default: str = "") -> Flag:
+    variable = name.removeprefix("--").replace("-", "_")
+    return Flag(
+        name,
+        "int",
+        f"{sentence} In milliseconds; {_LONGEST_MILLIS} is never.",
+        GRPC,
+        default=default,
+        option=f"{variable}_ms",
+        minimum=1,
+        maximum=_LONGEST_MILLIS,
+    )
+
+
+def _tls(protocol: str) -> tuple[Flag, ...]:
+    """The flags of TLS: Triton's for gRPC, and the same for HTTP."""
+    name = {"http": "HTTP", "grpc": "gRPC"}[protocol]
+    described = {
+        "use-ssl": f"Speak TLS on the {name} port.",
+        "use-ssl-mutual": f"Ask clients of the {name} port for a certificate too; implies TLS.",
+        "server-cert": "PEM file with the server's certificate and those between it and its root.",
+        "server-key": "PEM file with the key of that certificate, without a password.",
+        "root-cert": "PEM file with the roots that clients' certificates must lead to.",
+    }
+    return tuple(
+        Flag(
+            f"--{protocol}-{word}",
+            "bool" if word.startswith("use") else "text",
+            sentence,
+            TLS,
+            default="false" if word.startswith("use") else "",
+            option=f"{protocol}_{word.replace('-', '_')}",
+        )
+        for word, sentence in described.items()
+    )
+
+
 _LATER = "not offered yet"
 _SAGEMAKER = (
     "the SageMaker endpoint is not offered; put the v2 HTTP port behind the container's proxy"
 )
 _VERTEX = "the Vertex AI endpoint is not offered; put the v2 HTTP port behind the container's proxy"
-_TLS = "TLS on the gRPC port is not offered yet; end it in a proxy before Nerite"
-_KEEPALIVE = "HTTP/2 keep-alive pings are not configurable yet; idle connections stay open"
+_PINGS = "the pings of clients are answered, however many, and cost them nothing"
 _NO_GPU = "there is no GPU memory pool: backends manage the memory of their devices"
 
 FLAGS: tuple[Flag, ...] = (
@@ -190,7 +241,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--http-address",
         "text",
-        "Address that HTTP listens on.",
+        "Address that HTTP listens on; unix:/PATH is a socket in the file system.",
         HTTP,
         default="0.0.0.0",  # noqa: S104
         option="http_address",
@@ -228,12 +279,13 @@ FLAGS: tuple[Flag, ...] = (
         HTTP,
         option="http_header_forward",
     ),
+    _reuse("http"),
     # gRPC.
     Flag("--allow-grpc", "bool", "Open the gRPC port.", GRPC, default="true", option="allow_grpc"),
     Flag(
         "--grpc-address",
         "text",
-        "Address that gRPC listens on.",
+        "Address that gRPC listens on; unix:/PATH is a socket in the file system.",
         GRPC,
         default="0.0.0.0",  # noqa: S104
         option="grpc_address",
@@ -262,6 +314,30 @@ FLAGS: tuple[Flag, ...] = (
         GRPC,
         option="grpc_header_forward",
     ),
+    _reuse("grpc"),
+    _millis(
+        "--grpc-keepalive-time", "Ask a silent peer after this long whether it is there.", "7200000"
+    ),
+    _millis("--grpc-keepalive-timeout", "How long it may take to answer.", "20000"),
+    _millis(
+        "--grpc-max-connection-age",
+        "How long a connection takes new calls, give or take a tenth; for ever if left out.",
+    ),
+    _millis(
+        "--grpc-max-connection-age-grace",
+        "How long its last calls may take after that; for ever if left out.",
+    ),
+    Flag(
+        "--grpc-infer-response-compression-level",
+        "text",
+        "How hard answers are compressed, for clients that can read them so.",
+        GRPC,
+        default="none",
+        option="grpc_compression",
+        choices=("none", "low", "medium", "high"),
+    ),
+    *_tls("grpc"),
+    *_tls("http"),
     # Metrics.
     Flag(
         "--allow-metrics",
@@ -479,25 +555,21 @@ FLAGS: tuple[Flag, ...] = (
         "text",
         "native agents are not loaded: `checksum` is built in, others are named module:Class",
     ),
-    # Refused: whoever asks for these relies on something that would not happen.
-    _refused("--reuse-http-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
-    _refused("--reuse-grpc-port", "bool", f"sharing a port between servers is {_LATER}", "false"),
-    _refused("--grpc-use-ssl", "bool", _TLS, "false"),
-    _refused("--grpc-use-ssl-mutual", "bool", _TLS, "false"),
-    _refused("--grpc-server-cert", "text", _TLS),
-    _refused("--grpc-server-key", "text", _TLS),
-    _refused("--grpc-root-cert", "text", _TLS),
-    _refused("--grpc-infer-response-compression-level", "text", f"compression is {_LATER}", "none"),
-    _refused("--grpc-keepalive-time", "int", _KEEPALIVE, "7200000"),
-    _refused("--grpc-keepalive-timeout", "int", _KEEPALIVE, "20000"),
-    _refused("--grpc-keepalive-permit-without-calls", "bool", _KEEPALIVE, "false"),
-    _refused("--grpc-http2-max-pings-without-data", "int", _KEEPALIVE, "2"),
-    _refused("--grpc-http2-min-recv-ping-interval-without-data", "int", _KEEPALIVE, "300000"),
-    _refused("--grpc-http2-max-ping-strikes", "int", _KEEPALIVE, "2"),
-    _refused("--grpc-max-connection-age", "int", f"a limit to the age of connections is {_LATER}"),
-    _refused(
-        "--grpc-max-connection-age-grace", "int", f"a limit to the age of connections is {_LATER}"
+    _warned(
+        "--grpc-keepalive-permit-without-calls",
+        "bool",
+        "peers without calls are asked whether they are there too",
+        "true",
     ),
+    _warned(
+        "--grpc-http2-max-pings-without-data",
+        "int",
+        "a silent peer is asked every --grpc-keepalive-time, whether or not there is data",
+        "0",
+    ),
+    _warned("--grpc-http2-min-recv-ping-interval-without-data", "int", _PINGS, "300000"),
+    _warned("--grpc-http2-max-ping-strikes", "int", _PINGS, "0"),
+    # Refused: whoever asks for these relies on something that would not happen.
     _refused("--allow-sagemaker", "bool", _SAGEMAKER, "false"),
     _refused("--sagemaker-port", "int", _SAGEMAKER),
     _refused("--sagemaker-safe-port-range", "text", _SAGEMAKER),

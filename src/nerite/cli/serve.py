@@ -112,9 +112,18 @@ def start_screen(server: Server, paint: screen.Paint) -> str:
     lines = [screen.table(["MODEL", "VERSION", "STATE", "INPUTS -> OUTPUTS"], rows, paint)]
     ready = [entry for entry in entries if str(entry.state) == "READY"]
     if ready and server.options.allow_http:
-        lines += ["", f"try: curl {server.http_url}/v2/models/{ready[0].name}"]
-        lines.append(f"     nerite models --url {server.http_url}")
+        lines += ["", f"try: curl {_curl(server)}/v2/models/{ready[0].name}"]
+        if server.http_url.startswith("http://"):
+            lines.append(f"     nerite models --url {server.http_url}")
     return "\n".join(lines)
+
+
+def _curl(server: Server) -> str:
+    """What curl needs to reach the HTTP port."""
+    address, _ = server.ports["http"]
+    if address.startswith("unix:"):
+        return f"--unix-socket {address.removeprefix('unix:')} http://localhost"
+    return server.http_url
 
 
 def _row(server: Server, entry: Entry) -> list[str]:

@@ -9,7 +9,9 @@
     storage_paths where a model comes from and where it appears in the container
     export        Nerite itself as runtimes for a cluster
     explain       all of it for one set of files, as `nerite explain` prints it
+    graphs        InferenceGraphs as components of the gateway
+    gateway       one port in front of services that run, by the table of their routes
 
-Everything here is a pure function of the objects it is given: no process is started, nothing is
-fetched. Running what was decided belongs to other rooms.
+All but the gateway are pure functions of the objects they are given: no process is started, nothing
+is fetched.
 """

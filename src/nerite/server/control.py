@@ -50,6 +50,9 @@ def serve_calls(engine: Calls, answers: Mapping[str, Verb]) -> threading.Thread:
 
 def _loop(engine: Calls, answers: Mapping[str, Verb]) -> None:
     while (call := engine.next_control_call()) is not None:
+        if call.verb == "warning":
+            _log.warning("%s", call.payload.decode(errors="replace"))
+            continue
         try:
             value = _answer(call, answers)
         except Exception as why:

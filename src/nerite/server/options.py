@@ -16,12 +16,16 @@ from nerite.config.settings import Settings
 from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
 from nerite.server.access_options import AccessOptions
+from nerite.server.doors import doors
 from nerite.server.trace_options import TraceOptions
 
+COMPRESSION = ("none", "low", "medium", "high")
 CONTROL_MODES = ("none", "poll", "explicit")
 LOG_FORMATS = ("default", "ISO8601", "json")
 SUMMARY_QUANTILES = ((0.5, 0.05), (0.9, 0.01), (0.95, 0.001), (0.99, 0.001), (0.999, 0.001))
 _LARGEST_MESSAGE = 2**31 - 1
+NEVER = 2**31 - 1
+"""Milliseconds that never pass, as gRPC has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +67,39 @@ class ServerOptions:
     # Ports. 0 takes a free one.
     allow_http: bool = True
     http_address: str = "0.0.0.0"  # noqa: S104 - Triton's default, and what a container needs
+    """A host, or `unix:/path`: a socket in the file system."""
     http_port: int = 8000
+    reuse_http_port: bool = False
+    """Share the port with other servers that do so too."""
+    http_use_ssl: bool = False
+    http_use_ssl_mutual: bool = False
+    """Ask clients for a certificate too; implies TLS."""
+    http_server_cert: str | Path = ""
+    http_server_key: str | Path = ""
+    http_root_cert: str | Path = ""
     max_request_bytes: int = 64 * 1024 * 1024
     """Largest HTTP body."""
     allow_grpc: bool = True
     grpc_address: str = "0.0.0.0"  # noqa: S104
     grpc_port: int = 8001
+    reuse_grpc_port: bool = False
+    grpc_use_ssl: bool = False
+    grpc_use_ssl_mutual: bool = False
+    grpc_server_cert: str | Path = ""
+    grpc_server_key: str | Path = ""
+    grpc_root_cert: str | Path = ""
+    grpc_keepalive_time_ms: int = 7_200_000
+    """How long a peer may be silent before it is asked whether it is there."""
+    grpc_keepalive_timeout_ms: int = 20_000
+    grpc_max_connection_age_ms: int = NEVER
+    """How long a connection takes new calls, give or take a tenth."""
+    grpc_max_connection_age_grace_ms: int = NEVER
+    """How long its last calls may take after that."""
     max_message_bytes: int = _LARGEST_MESSAGE
     """Largest gRPC message."""
+    grpc_compression: str = "none"
+    """How hard infer answers are compressed for clients that can read them so: `none`, `low`,
+    `medium` or `high`. (HTTP answers are compressed when a client asks for it.)"""
     allow_metrics: bool = True
     metrics_address: str = ""
     """The address of HTTP unless given."""
@@ -138,12 +167,17 @@ class ServerOptions:
         if not self.poll_secs > 0:
             raise InvalidArgument(f"option 'poll_secs' is {self.poll_secs}; it must be > 0")
         _check_choice("log_format", self.log_format, LOG_FORMATS)
+        _check_choice("grpc_compression", self.grpc_compression, COMPRESSION)
         for name in (
             "load_threads",
             "max_request_bytes",
             "max_message_bytes",
             "max_connections",
             "metrics_interval_ms",
+            "grpc_keepalive_time_ms",
+            "grpc_keepalive_timeout_ms",
+            "grpc_max_connection_age_ms",
+            "grpc_max_connection_age_grace_ms",
         ):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"option '{name}' is {getattr(self, name)}; it must be >= 1")
@@ -167,7 +201,7 @@ class ServerOptions:
                 f"option 'model_name' is '{self.model_name}', but {len(self.repositories)} "
                 "repositories are given; it names the one model of one repository"
             )
-        self._check_ports()
+        doors(self)
 
     def load_options(self, cores: int) -> LoadOptions:
         """The part of the options that loading models needs."""
@@ -180,31 +214,6 @@ class ServerOptions:
             trusted=self.trust,
             settings=Settings(backend_config=self.backend_config),
         )
-
-    def ports(self) -> dict[str, tuple[str, int]]:
-        """Protocol -> address and port of what is to be opened."""
-        opened = {
-            "http": (self.allow_http, self.http_address, self.http_port),
-            "grpc": (self.allow_grpc, self.grpc_address, self.grpc_port),
-            "metrics": (
-                self.allow_metrics,
-                self.metrics_address or self.http_address,
-                self.metrics_port,
-            ),
-        }
-        return {name: (where, port) for name, (allowed, where, port) in opened.items() if allowed}
-
-    def _check_ports(self) -> None:
-        taken: dict[int, str] = {}
-        for protocol, (_, port) in self.ports().items():
-            if not 0 <= port <= 65535:
-                raise InvalidArgument(f"the {protocol} port is {port}; it must be from 0 to 65535")
-            if port and port in taken:
-                raise InvalidArgument(
-                    f"the {taken[port]} port and the {protocol} port are both {port}; "
-                    "each protocol has a port of its own"
-                )
-            taken[port] = protocol
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

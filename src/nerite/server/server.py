@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable
 from nerite.models.control import ModelControl
@@ -20,6 +20,7 @@ from nerite.models.repository import Found, Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
 from nerite.server.control import serve_calls
+from nerite.server.doors import Door, doors
 from nerite.server.event_log import log_event
 from nerite.server.host_metrics import HostMetrics
 from nerite.server.key_watch import KeyWatch
@@ -81,7 +82,7 @@ class Server:
         self._polling: Polling | None = None
         self._control: threading.Thread | None = None
         self._host: HostMetrics | None = None
-        self._ports: dict[str, tuple[str, int]] = {}
+        self._doors: dict[str, tuple[Door, int]] = {}
         self._stopping = False
         # Whoever sets the readiness last must have looked last: changes come from many threads.
         self._ready_lock = threading.Lock()
@@ -196,7 +197,7 @@ class Server:
     @property
     def ports(self) -> dict[str, tuple[str, int]]:
         """Protocol (`http`, `grpc`, `metrics`) -> address and number of the port that is open."""
-        return dict(self._ports)
+        return {protocol: (door.address, port) for protocol, (door, port) in self._doors.items()}
 
     def signature(self, name: str) -> str:
         """Inputs and outputs of a model that serves: `X FP32[-1,4] -> Y FP32[-1,4]`."""
@@ -213,18 +214,18 @@ class Server:
 
     @property
     def http_url(self) -> str:
-        """`http://127.0.0.1:8000`."""
-        return f"http://{self._address('http')}"
+        """`http://127.0.0.1:8000`; `https://...` with TLS, `http+unix://...` for a file."""
+        return self._url("http")
 
     @property
     def grpc_url(self) -> str:
-        """`127.0.0.1:8001`, as gRPC clients take it."""
-        return self._address("grpc")
+        """`127.0.0.1:8001` or `unix:/path`, as gRPC clients take it."""
+        return self._url("grpc")
 
     @property
     def metrics_url(self) -> str:
         """`http://127.0.0.1:8002/metrics`."""
-        return f"http://{self._address('metrics')}/metrics"
+        return f"{self._url('metrics')}/metrics"
 
     def __enter__(self) -> Self:
         return self.start()
@@ -303,6 +304,13 @@ class Server:
             "max_connections": options.max_connections,
             "max_streams": options.max_streams,
             "header_timeout_secs": float(options.header_timeout_secs),
+            "grpc": {
+                "compression": options.grpc_compression,
+                "keepalive_time_ms": options.grpc_keepalive_time_ms,
+                "keepalive_timeout_ms": options.grpc_keepalive_timeout_ms,
+                "max_connection_age_ms": options.grpc_max_connection_age_ms,
+                "max_connection_age_grace_ms": options.grpc_max_connection_age_grace_ms,
+            },
             "latency_histograms": options.latency_histograms,
             "access_log": options.access_log,
             "allow_client_shm": options.allow_client_shm,
@@ -319,18 +327,20 @@ class Server:
         return self._engine
 
     def _listen(self, engine: Engine) -> None:
-        for protocol, (address, port) in self.options.ports().items():
-            name = cast(Literal["http", "grpc", "metrics"], protocol)
-            opened = engine.listen(name, address, port)
-            self._ports[protocol] = (address, opened)
-            _log.info("%s at %s:%d", _SERVICES[protocol], address, opened)
+        for door in doors(self.options):
+            opened = engine.listen(
+                door.protocol, door.address, door.port, reuse=door.reuse, tls=door.tls
+            )
+            self._doors[door.protocol] = (door, opened)
+            for warning in door.warnings:
+                _log.warning("%s", warning)
+            _log.info("%s at %s", _SERVICES[door.protocol], door.told(opened))
 
-    def _address(self, protocol: str) -> str:
-        if protocol not in self._ports:
+    def _url(self, protocol: str) -> str:
+        if protocol not in self._doors:
             raise Unavailable(f"the {protocol} port is not open")
-        address, port = self._ports[protocol]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        door, port = self._doors[protocol]
+        return door.url(port)
 
     def _observe(self, event: ModelEvent) -> None:
         log_event(event)

@@ -2,6 +2,7 @@
 //! Bytes to messages and back, without input or output.
 
 pub mod classification;
+pub mod compression;
 pub mod grpc;
 pub mod json;
 pub mod v2;

@@ -243,7 +243,7 @@ fn frames_are_the_same_however_they_arrive() {
                 Unframed::Incomplete { missing: 5 } => "all of it",
                 Unframed::Incomplete { .. } => "a part",
                 Unframed::Refused(_) => "refused",
-                Unframed::Message(_) => "a message",
+                Unframed::Message(_) | Unframed::Compressed(_) => "a message",
             };
             format!("{told} after {}", "one ".repeat(whole.0.len().min(4)))
         },
@@ -265,7 +265,7 @@ fn taken(pieces: &[&[u8]], limit: usize) -> (Vec<Bytes>, Unframed) {
             );
             last = told;
             match &last {
-                Unframed::Message(message) => {
+                Unframed::Message(message) | Unframed::Compressed(message) => {
                     assert!(message.len() <= limit);
                     messages.push(message.clone());
                 }

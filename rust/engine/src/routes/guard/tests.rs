@@ -123,7 +123,9 @@ fn next_rpc(rpc: Option<Rpc>) -> Option<Rpc> {
         Some(Rpc::RepositoryIndex) => Rpc::RepositoryModelLoad,
         Some(Rpc::RepositoryModelLoad) => Rpc::RepositoryModelUnload,
         Some(Rpc::RepositoryModelUnload) => Rpc::HealthCheck,
-        Some(Rpc::HealthCheck) => Rpc::LogSettings,
+        Some(Rpc::HealthCheck) => Rpc::HealthWatch,
+        Some(Rpc::HealthWatch) => Rpc::Reflection,
+        Some(Rpc::Reflection) => Rpc::LogSettings,
         Some(Rpc::LogSettings) => Rpc::TraceSetting,
         Some(Rpc::TraceSetting) => Rpc::SharedMemory(Device::System, Ask::Status),
         Some(Rpc::SharedMemory(device, ask)) => {
@@ -144,6 +146,8 @@ fn rpcs() -> impl Iterator<Item = Rpc> {
 fn rpc_path(rpc: Rpc) -> String {
     match rpc {
         Rpc::HealthCheck => "/grpc.health.v1.Health/Check".to_owned(),
+        Rpc::HealthWatch => "/grpc.health.v1.Health/Watch".to_owned(),
+        Rpc::Reflection => "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned(),
         Rpc::SharedMemory(device, ask) => {
             format!("/inference.GRPCInferenceService/{device:?}SharedMemory{ask:?}")
         }
@@ -431,7 +435,10 @@ fn odd_forms_of_a_path_are_not_a_way_around() {
         "/inference.grpcinferenceservice/ModelInfer",
         "/inference.GRPCInferenceService/ModelInfer/",
         "//inference.GRPCInferenceService/ModelInfer",
-        "/grpc.health.v1.Health/Watch",
+        "/grpc.health.v1.Health/watch",
+        "/grpc.health.v1.Health/Watch/",
+        "/grpc.reflection.v1alpha.ServerReflection/",
+        "/grpc.reflection.v2.ServerReflection/ServerReflectionInfo",
         "/grpc.health.v1.Health/Check/",
         "/v2/health/live",
     ] {

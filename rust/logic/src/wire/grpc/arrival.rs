@@ -4,6 +4,8 @@
 //! Whoever reads a message's data watches over its pieces. The preface, the heads of frames and the headers
 //! of calls are put together by the HTTP/2 library, which waits for ever; this follows them from outside.
 
+use std::ops::Range;
+
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 const FRAME_HEAD: usize = 9;
 const DATA: u8 = 0;
@@ -11,6 +13,8 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 32;
 
 /// How far the frames of a connection have come.
 #[derive(Clone, Debug)]
@@ -41,7 +45,13 @@ impl Default for Arrival {
 
 impl Arrival {
     /// Follows bytes as they came; whether the peer owes more of what it has begun.
-    pub fn follow(&mut self, mut bytes: &[u8]) -> bool {
+    pub fn follow(&mut self, bytes: &[u8]) -> bool {
+        self.walk(bytes, |_| {})
+    }
+
+    /// The same; `block` is told where the header blocks are that lie in `bytes` as a whole.
+    pub fn walk(&mut self, mut bytes: &[u8], mut block: impl FnMut(Range<usize>)) -> bool {
+        let length = bytes.len();
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len());
@@ -59,6 +69,10 @@ impl Arrival {
             if self.have == FRAME_HEAD {
                 self.have = 0;
                 self.begin_frame();
+                if self.is_block() && self.left <= bytes.len() {
+                    let start = length - bytes.len();
+                    block(start..start + self.left);
+                }
             }
         }
         self.owes()
@@ -73,6 +87,12 @@ impl Arrival {
             SETTINGS => self.unfinished = false,
             _ => {}
         }
+    }
+
+    /// Whether the frame that begins is a call's headers and nothing else.
+    const fn is_block(&self) -> bool {
+        let [_, _, _, kind, flags, ..] = self.head;
+        kind == HEADERS && flags & (PADDED | PRIORITY) == 0
     }
 
     const fn owes(&self) -> bool {

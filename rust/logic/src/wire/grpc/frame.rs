@@ -14,6 +14,8 @@ pub const PREFIX: usize = 5;
 pub enum Unframed {
     /// A complete message, taken off the front.
     Message(Bytes),
+    /// The same, compressed as `grpc-encoding` says.
+    Compressed(Bytes),
     /// The message is not complete; at least this many bytes are missing. Once the prefix is there it
     /// is the exact number, so that the rest can be read into one buffer.
     Incomplete {
@@ -28,8 +30,8 @@ pub enum Unframed {
 /// their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The message is compressed, which was not agreed on.
-    Compressed,
+    /// The byte before the length is neither of the two that have a meaning.
+    UnknownFlag(u8),
     /// The message is larger than the server takes.
     TooLarge {
         /// Its length.
@@ -44,7 +46,7 @@ impl Refusal {
     #[must_use]
     pub const fn grpc_status(self) -> u8 {
         match self {
-            Self::Compressed => Code::Unsupported.grpc_status(),
+            Self::UnknownFlag(_) => Code::Internal.grpc_status(),
             // RESOURCE_EXHAUSTED, which no code of Triton's maps to.
             Self::TooLarge { .. } => 8,
         }
@@ -54,8 +56,8 @@ impl Refusal {
     #[must_use]
     pub fn message(self) -> String {
         match self {
-            Self::Compressed => {
-                "compressed messages are not supported, send with grpc-encoding identity".to_owned()
+            Self::UnknownFlag(flag) => {
+                format!("message has compression flag {flag}, expected 0 or 1")
             }
             Self::TooLarge { length, limit } => {
                 format!("Received message larger than max ({length} vs. {limit})")
@@ -75,8 +77,8 @@ pub fn unframe(data: &mut Bytes, limit: usize) -> Unframed {
     };
     let [flag, length @ ..] = *prefix;
     let length = u32::from_be_bytes(length) as usize;
-    if flag != 0 {
-        return Unframed::Refused(Refusal::Compressed);
+    if flag > 1 {
+        return Unframed::Refused(Refusal::UnknownFlag(flag));
     }
     if length > limit {
         return Unframed::Refused(Refusal::TooLarge { length, limit });
@@ -87,7 +89,11 @@ pub fn unframe(data: &mut Bytes, limit: usize) -> Unframed {
         };
     }
     let mut message = data.split_to(PREFIX + length);
-    Unframed::Message(message.split_off(PREFIX))
+    let message = message.split_off(PREFIX);
+    match flag {
+        0 => Unframed::Message(message),
+        _ => Unframed::Compressed(message),
+    }
 }
 
 /// `message` in one buffer, with its prefix. For everything but infer answers, which write their own.
@@ -99,6 +105,16 @@ pub fn frame(message: &impl Message) -> Bytes {
     // Only infer answers can come near the 4 GiB that the prefix can say.
     out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     message.encode_raw(&mut out);
+    out.freeze()
+}
+
+/// What stands before a compressed message of this length.
+#[must_use]
+pub fn compressed_prefix(length: usize) -> Bytes {
+    let mut out = BytesMut::with_capacity(PREFIX);
+    out.put_u8(1);
+    // It is shorter than the message was, and that was held against the limit.
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     out.freeze()
 }
 
@@ -126,7 +142,8 @@ mod tests {
         for (bytes, expect) in [
             (&b""[..], Unframed::Incomplete { missing: 5 }),
             (b"\0\0", Unframed::Incomplete { missing: 3 }),
-            (b"\x01\0\0\0\0", Unframed::Refused(Refusal::Compressed)),
+            (b"\x01\0\0\0\0", Unframed::Compressed(Bytes::new())),
+            (b"\x02\0\0\0\0", Unframed::Refused(Refusal::UnknownFlag(2))),
             (
                 b"\0\0\0\0\x09",
                 Unframed::Refused(Refusal::TooLarge {
@@ -141,7 +158,7 @@ mod tests {
                 "{bytes:?}"
             );
         }
-        assert_eq!(Refusal::Compressed.grpc_status(), 12);
+        assert_eq!(Refusal::UnknownFlag(2).grpc_status(), 13);
         let large = Refusal::TooLarge {
             length: 9,
             limit: 8,

@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod arrival;
+pub mod authority;
 pub mod contents;
 pub mod frame;
 pub mod infer;
@@ -15,7 +16,9 @@ pub mod messages;
 mod parameters;
 pub mod peek;
 pub mod reader;
+pub mod reflection;
 pub mod stream;
+pub mod timeout;
 pub mod version;
 
 pub use answer::{Asked, Frame, encode_infer};
@@ -23,4 +26,5 @@ pub use arrival::Arrival;
 pub use frame::{Refusal, Unframed, frame, unframe};
 pub use infer::{InferEnvelope, parse_infer};
 pub use stream::{encode_empty, encode_failure, encode_streamed};
+pub use timeout::parse_timeout;
 pub use version::parse_version;

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benches.gateway`: CPU per request of the gateway, beyond the component's own.
+
+A Nerite server with the identity model is asked directly and through a gateway in a process of its
+own, by the same generator. CPU time of both processes is read from /proc. What the gateway costs is
+its own time and whatever the component needs more (or less) behind it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benches.load import h2load, payload, repository, wrk
+from benches.load.answers import LOOPBACK
+from benches.load.cases import Protocol
+from benches.load.cpu import cpu_seconds
+from benches.load.sample import Load
+from benches.load.servers import Nerite, running
+
+MODEL = repository.NATIVE
+GOAL_US = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The gateway's process."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU microseconds per request, and requests per second."""
+
+    component: float
+    gateway: float
+    rate: float
+
+
+@contextmanager
+def front(http: int, grpc: int) -> Iterator[Front]:
+    """A gateway in front of these two ports."""
+    addresses = [f"{LOOPBACK}:{http}", f"{LOOPBACK}:{grpc}"]
+    command = [sys.executable, "-m", "benches.gateway.front", *addresses]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Front(process.pid, int(process.stdout.readline()))
+        finally:
+            process.stdin.close()
+            process.wait(30)
+
+
+def load(protocol: Protocol, port: int, concurrency: int, seconds: int, folder: Path) -> Load:
+    """One run of the generator."""
+    url = f"http://{LOOPBACK}:{port}"
+    if protocol is Protocol.GRPC:
+        frame, log = folder / "frame", folder / "log"
+        frame.write_bytes(payload.grpc_request(MODEL.name))
+        log.unlink(missing_ok=True)
+        words = h2load.command(url + payload.GRPC_PATH, frame, log, concurrency, seconds)
+        printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        return h2load.parse(printed, log.read_text())
+    script = folder / "request.lua"
+    script.write_text(wrk.script(payload.http_request(protocol)))
+    words = wrk.command(url + payload.http_path(MODEL.name), script, concurrency, seconds)
+    return wrk.parse(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def cost(pids: tuple[int, int], run: tuple[Protocol, int, int, int], folder: Path) -> Cost:
+    """What one run costs the component and the gateway."""
+    protocol, port, concurrency, seconds = run
+    load(protocol, port, concurrency, 1, folder)
+    before = [cpu_seconds(pid) for pid in pids]
+    loaded = load(protocol, port, concurrency, seconds, folder)
+    spent = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
+    if loaded.failed:
+        raise SystemExit(f"{loaded.failed} of {loaded.requests} requests failed")
+    component, gateway = (1e6 * seconds / loaded.requests for seconds in spent)
+    return Cost(component, gateway, loaded.requests / loaded.seconds)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print a table; status 1 if a proxied HTTP request costs more than the goal."""
+    parser = argparse.ArgumentParser(prog="python -m benches.gateway", description=__doc__)
+    parser.add_argument("--duration", type=int, default=3, help="seconds a run")
+    parser.add_argument("--repetitions", type=int, default=3, help="runs a case; the least counts")
+    chosen = parser.parse_args(arguments)
+    head = ("case", "direct us", "behind us", "gateway us", "more us", "requests/s")
+    print(f"{head[0]:<18}" + "".join(f"{word:>12}" for word in head[1:]))
+    worst = 0.0
+    nerite = Nerite("nerite-identity", "Nerite", MODEL)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running(nerite, Path(name), core=None) as server,
+        front(server.ports.http, server.ports.grpc) as gateway,
+    ):
+        pids = (server.process.pid, gateway.pid)
+        for protocol in (Protocol.HTTP_BINARY, Protocol.GRPC):
+            own = server.ports.grpc if protocol is Protocol.GRPC else server.ports.http
+            for concurrency in (8, 64):
+                direct, behind = (
+                    min(
+                        (
+                            cost(pids, (protocol, port, concurrency, chosen.duration), Path(name))
+                            for _ in range(chosen.repetitions)
+                        ),
+                        key=lambda one: one.component + one.gateway,
+                    )
+                    for port in (own, gateway.port)
+                )
+                more = behind.component + behind.gateway - direct.component
+                if protocol is not Protocol.GRPC:
+                    worst = max(worst, more)
+                figures = (direct.component, behind.component, behind.gateway, more)
+                shown = "".join(f"{figure:>12.1f}" for figure in figures)
+                print(f"{protocol.value}@{concurrency}".ljust(18) + f"{shown}{behind.rate:>12.0f}")
+    print(f"goal for HTTP: at most {GOAL_US} us more; worst: {worst:.1f}")
+    return int(worst > GOAL_US)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! V1 requests of many callers joined into one. Callers share a batch if they ask the same path with the
+//! same rest of the body; a batch goes when it is full or its first caller has waited long enough.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response};
+use nerite_logic::gateway::batching::{Part, joined, part_of, split};
+use nerite_logic::gateway::failure::{Failure, Kind};
+use nerite_logic::gateway::table;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::bodies::{Outgoing, Reply, collected};
+use super::failures;
+use super::live::{Component, Speech};
+use super::proxy::forward;
+use super::server::Shared;
+
+/// What the path of a prediction ends with.
+const PREDICT: &str = ":predict";
+
+/// The batches of one component that are still open.
+#[derive(Debug)]
+pub struct Batcher {
+    max_size: usize,
+    max_latency: Duration,
+    open: Mutex<HashMap<Key, Batch>>,
+}
+
+/// Path, and the rest of the body.
+type Key = (String, String);
+/// Status and body, or why there is none.
+type Outcome = Result<(u16, Bytes), Failure>;
+
+#[derive(Debug)]
+struct Batch {
+    id: Uuid,
+    size: usize,
+    callers: Vec<Caller>,
+}
+
+#[derive(Debug)]
+struct Caller {
+    part: Part,
+    answer: oneshot::Sender<Outcome>,
+}
+
+impl Batcher {
+    /// A batcher as the table describes it.
+    pub fn new(written: &table::Batcher) -> Self {
+        Self {
+            max_size: written.max_batch_size,
+            max_latency: Duration::from_millis(written.max_latency_ms),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Whether requests of this kind are joined.
+    pub fn takes(method: &Method, path: &str) -> bool {
+        method == Method::POST && path.ends_with(PREDICT)
+    }
+
+    /// Adds a caller: a batch that is now full, or the id of one that has just begun.
+    fn add(&self, key: &Key, caller: Caller) -> (Option<Batch>, Option<Uuid>) {
+        let mut open = self.open.lock();
+        let mut begun = None;
+        let batch = open.entry(key.clone()).or_insert_with(|| {
+            let id = Uuid::new_v4();
+            begun = Some(id);
+            Batch {
+                id,
+                size: 0,
+                callers: Vec::new(),
+            }
+        });
+        batch.size += caller.part.count;
+        batch.callers.push(caller);
+        match batch.size >= self.max_size {
+            true => (open.remove(key), None),
+            false => (None, begun),
+        }
+    }
+
+    /// Takes a batch whose time is over, unless it has gone already.
+    fn overdue(&self, key: &Key, id: Uuid) -> Option<Batch> {
+        let mut open = self.open.lock();
+        match open.get(key) {
+            Some(batch) if batch.id == id => open.remove(key),
+            _ => None,
+        }
+    }
+}
+
+/// Answers one caller.
+///
+/// # Errors
+/// If the body has no instances, or the component gave no answer that can be split.
+pub async fn predict(
+    component: &Arc<Component>,
+    batcher: &Batcher,
+    path: &str,
+    body: &[u8],
+    shared: &Arc<Shared>,
+) -> Result<Response<Reply>, Failure> {
+    let part = part_of(body).map_err(|why| component.failure(Kind::BadRequest, why))?;
+    let key = (path.to_owned(), part.rest.clone());
+    let (answer, waiting) = oneshot::channel();
+    let (full, begun) = batcher.add(&key, Caller { part, answer });
+    // Both run on their own: a caller that leaves must not take the others' batch with it.
+    if let Some(batch) = full {
+        tokio::spawn(send(Arc::clone(component), key, batch, Arc::clone(shared)));
+    } else if let Some(id) = begun {
+        let (component, shared) = (Arc::clone(component), Arc::clone(shared));
+        tokio::spawn(async move {
+            let Some(batcher) = &component.batcher else {
+                return;
+            };
+            tokio::time::sleep(batcher.max_latency).await;
+            if let Some(batch) = batcher.overdue(&key, id) {
+                send(Arc::clone(&component), key, batch, shared).await;
+            }
+        });
+    }
+    let ended = || component.failure(Kind::Unavailable, "the gateway ends");
+    let (status, body) = waiting.await.map_err(|_| ended())??;
+    Ok(failures::json(status, body))
+}
+
+async fn send(component: Arc<Component>, (path, _): Key, mut batch: Batch, shared: Arc<Shared>) {
+    batch.callers.retain(|caller| !caller.answer.is_closed());
+    if batch.callers.is_empty() {
+        return;
+    }
+    shared.counters.batches.fetch_add(1, Ordering::Relaxed);
+    let parts: Vec<&Part> = batch.callers.iter().map(|caller| &caller.part).collect();
+    let counts: Vec<usize> = parts.iter().map(|part| part.count).collect();
+    let answered = ask(&component, &path, joined(&parts), &shared).await;
+    let answers = match answered {
+        Ok((200, body)) => split(&body, &counts, &batch.id.to_string())
+            .map(|answers| {
+                answers
+                    .into_iter()
+                    .map(|text| Ok((200, text.into())))
+                    .collect()
+            })
+            .unwrap_or_else(|why| {
+                vec![Err(component.failure(Kind::BadGateway, &why)); counts.len()]
+            }),
+        other => vec![other; counts.len()],
+    };
+    for (caller, answer) in batch.callers.into_iter().zip(answers) {
+        // One that has left meanwhile needs no answer.
+        let _ = caller.answer.send(answer);
+    }
+}
+
+async fn ask(component: &Component, path: &str, body: String, shared: &Shared) -> Outcome {
+    let mut request = Request::new(Outgoing::whole(body.into()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path
+        .parse()
+        .map_err(|why| component.failure(Kind::BadRequest, &format!("path '{path}': {why}")))?;
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(CONTENT_TYPE, json);
+    super::hops::keep_host(request.headers_mut(), "localhost");
+    let reply = forward(component, Speech::Http, request, shared).await?;
+    let status = reply.status().as_u16();
+    let body = collected(reply.into_body(), shared.options.max_request_bytes)
+        .await
+        .map_err(|why| component.failure(Kind::BadGateway, &format!("its answer {why}")))?;
+    Ok((status, body))
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What changes in a head from one hop to the next.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE};
+use nerite_logic::gateway::headers::{ends_here, named_by_connection};
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Removes what meant this hop only; `TE: trailers` stays, because gRPC asks for it end to end.
+pub fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(named_by_connection)
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
+    let ending: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| ends_here(name.as_str()))
+        .cloned()
+        .collect();
+    for name in ending {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Says for whom, by which name and under which prefix the request came.
+pub fn tell_origin(headers: &mut HeaderMap, peer: IpAddr, authority: &str, prefix: &str) {
+    let peer = match headers.get(&FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
+        Some(before) => format!("{before}, {peer}"),
+        None => peer.to_string(),
+    };
+    for (name, value, add) in [
+        (&FORWARDED_FOR, peer.as_str(), true),
+        (&FORWARDED_HOST, authority, false),
+        (&FORWARDED_PROTO, "http", false),
+        (&FORWARDED_PREFIX, prefix, false),
+    ] {
+        // What a gateway before this one said is nearer to the client.
+        if !value.is_empty()
+            && (add || !headers.contains_key(name))
+            && let Ok(value) = HeaderValue::from_str(value)
+        {
+            headers.insert(name.clone(), value);
+        }
+    }
+}
+
+/// Keeps the name by which the client asked; HTTP/2 has it elsewhere.
+pub fn keep_host(headers: &mut HeaderMap, authority: &str) {
+    if !headers.contains_key(HOST)
+        && let Ok(value) = HeaderValue::from_str(authority)
+    {
+        headers.insert(HOST, value);
+    }
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One request: to the component it is for, and its answer back.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::http::request::Parts;
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use nerite_logic::gateway::failure::{Failure, Kind};
+use nerite_logic::gateway::headers::host_of;
+use nerite_logic::gateway::payload::Payload;
+use nerite_logic::gateway::table::Found;
+
+use super::bodies::{Fate, Outgoing, Reply};
+use super::live::{Component, Live, Speech, Working};
+use super::payload_log::{Tap, Told};
+use super::server::Shared;
+use super::upstream::{self, Answered, Unanswered};
+use super::{batcher, failures, graph, hops};
+use crate::body::{Align, Reading, Unreadable, read};
+
+/// Answers one request; never fails, every failure is an answer.
+///
+/// # Errors
+/// None.
+pub async fn answer(
+    request: Request<Incoming>,
+    peer: IpAddr,
+    shared: &Arc<Shared>,
+) -> Result<Response<Reply>, Infallible> {
+    shared.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let speech = speech_of(request.headers());
+    let answered = route(request, speech, peer, shared).await;
+    Ok(answered.unwrap_or_else(|failure| {
+        shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+        match speech {
+            Speech::Http => failures::over_http(&failure),
+            Speech::Grpc => failures::over_grpc(&failure),
+        }
+    }))
+}
+
+fn speech_of(headers: &HeaderMap) -> Speech {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    match content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        true => Speech::Grpc,
+        false => Speech::Http,
+    }
+}
+
+async fn route(
+    request: Request<Incoming>,
+    speech: Speech,
+    peer: IpAddr,
+    shared: &Arc<Shared>,
+) -> Result<Response<Reply>, Failure> {
+    let live = shared.live.load_full();
+    let (mut head, body) = request.into_parts();
+    let authority = authority_of(&head);
+    let found = live.table.find(host_of(&authority), head.uri.path())?;
+    let Some(component) = live.component(found.place) else {
+        return Err(Failure::new(Kind::Internal, "the route leads nowhere"));
+    };
+    let limit = match speech {
+        Speech::Http => shared.options.max_request_bytes,
+        Speech::Grpc => usize::MAX,
+    };
+    if let Some(length) = body
+        .size_hint()
+        .exact()
+        .filter(|length| *length > limit as u64)
+    {
+        return Err(too_large(component, Some(length), limit));
+    }
+    hops::strip(&mut head.headers);
+    hops::tell_origin(&mut head.headers, peer, &authority, found.prefix);
+    let errand = Errand {
+        live: &live,
+        component,
+        shared,
+        limit,
+        told: component
+            .sink
+            .as_ref()
+            .filter(|_| is_told(speech, &head.method))
+            .map(|sink| Told::of(sink, &head.headers, &shared.payload_log)),
+    };
+    let reply = if component.collects(&head.method, found.path) {
+        let path = found.path.to_owned();
+        errand.combined(speech, &path, head.headers, body).await?
+    } else {
+        head.uri = next_uri(&head.uri, &found, speech, &authority)?;
+        match speech {
+            Speech::Http => hops::keep_host(&mut head.headers, &authority),
+            Speech::Grpc => _ = head.headers.remove(HOST),
+        }
+        head.version = Version::HTTP_11;
+        errand.passed_through(speech, head, body).await?
+    };
+    Ok(errand.tapped(reply))
+}
+
+/// Whether requests of this kind are told to a sink: probes and questions about a model are not.
+fn is_told(speech: Speech, method: &Method) -> bool {
+    speech == Speech::Http && !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// A request that has found its component.
+struct Errand<'r> {
+    live: &'r Live,
+    component: &'r Arc<Component>,
+    shared: &'r Arc<Shared>,
+    limit: usize,
+    told: Option<Told>,
+}
+
+impl Errand<'_> {
+    /// The component gets the body as it comes.
+    async fn passed_through(
+        &self,
+        speech: Speech,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Response<Reply>, Failure> {
+        let fate = Arc::new(Fate::default());
+        let tap = self.request_tap(&head.headers);
+        let body = Outgoing::passing(body, self.limit as u64, Arc::clone(&fate), tap);
+        let request = Request::from_parts(head, body);
+        let sent = forward(self.component, speech, request, self.shared).await;
+        sent.map_err(|failure| match () {
+            () if fate.is_overrun() => too_large(self.component, None, self.limit),
+            () if fate.is_broken() => self.unreadable(&Unreadable::Broken),
+            () => failure,
+        })
+    }
+
+    /// The answer is made of what others answer, for which the whole body must be there.
+    async fn combined(
+        &self,
+        speech: Speech,
+        path: &str,
+        headers: HeaderMap,
+        body: Incoming,
+    ) -> Result<Response<Reply>, Failure> {
+        if speech == Speech::Grpc {
+            let text = "it is asked over HTTP only";
+            return Err(self.component.failure(Kind::Unsupported, text));
+        }
+        let how = Reading {
+            limit: self.limit,
+            align: Align::At(0),
+            patience: self.shared.options.arrival_timeout(),
+        };
+        let body = read(body, how).await.map_err(|why| self.unreadable(&why))?;
+        if let Some(mut tap) = self.request_tap(&headers) {
+            tap.see(&body);
+            tap.end();
+        }
+        if let Some(batcher) = &self.component.batcher {
+            return batcher::predict(self.component, batcher, path, &body, self.shared).await;
+        }
+        let Some(flow) = &self.component.flow else {
+            return Err(self
+                .component
+                .failure(Kind::Internal, "there is nothing to combine"));
+        };
+        let json_length = graph::header_length(&headers).filter(|length| *length < body.len());
+        let asked = graph::Asked {
+            headers,
+            payload: Payload { body, json_length },
+            depth: 0,
+        };
+        let answered = graph::answer(flow, path, asked, self.live, self.shared).await;
+        answered.map_err(|failure| self.component.failure(failure.kind, &failure.text))
+    }
+
+    fn request_tap(&self, headers: &HeaderMap) -> Option<Tap> {
+        self.told.as_ref()?.request(headers, self.limit)
+    }
+
+    /// The answer, with a tap on its body if it is told; as in KServe, only successes are.
+    fn tapped(&self, reply: Response<Reply>) -> Response<Reply> {
+        let told = self
+            .told
+            .as_ref()
+            .filter(|_| reply.status() == StatusCode::OK);
+        let tap = told.and_then(|told| told.response(reply.headers(), self.limit));
+        match tap {
+            None => reply,
+            tap => reply.map(|body| body.tapped(tap)),
+        }
+    }
+
+    fn unreadable(&self, why: &Unreadable) -> Failure {
+        match why {
+            Unreadable::TooLong(length) => too_large(self.component, *length, self.limit),
+            Unreadable::TooSlow => {
+                let text = "the request body stopped coming";
+                self.component.failure(Kind::TooSlow, text)
+            }
+            Unreadable::Broken => {
+                let text = "the request body broke off, or its framing is wrong";
+                self.component.failure(Kind::BadRequest, text)
+            }
+        }
+    }
+}
+
+fn too_large(component: &Component, length: Option<u64>, limit: usize) -> Failure {
+    let length = length.map_or_else(|| "more".into(), |length| format!("{length} bytes, more"));
+    let text =
+        format!("the request body has {length} than the {limit} bytes that pass the gateway");
+    component.failure(Kind::TooLarge, &text)
+}
+
+/// The name by which the client asked, port included.
+fn authority_of(head: &Parts) -> String {
+    let named = head.uri.authority().map(|authority| authority.as_str());
+    let host = || head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    named.or_else(host).unwrap_or_default().into()
+}
+
+/// What the component is asked for: a path over HTTP/1.1, a whole URI over HTTP/2.
+fn next_uri(uri: &Uri, found: &Found<'_>, speech: Speech, authority: &str) -> Result<Uri, Failure> {
+    let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = whole.get(found.prefix.len()..).unwrap_or(whole);
+    let unusable = |_| Failure::new(Kind::BadRequest, format!("the path '{rest}' is not usable"));
+    let path = match (found.prefix.is_empty(), rest.starts_with('/')) {
+        (true, _) => uri
+            .path_and_query()
+            .cloned()
+            .map_or_else(|| "/".parse(), Ok),
+        (false, true) => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(rest.as_bytes())),
+        (false, false) => format!("/{rest}").parse(),
+    };
+    let path = path.map_err(|why| unusable(why.into()))?;
+    match speech {
+        Speech::Http => Ok(Uri::from(path)),
+        Speech::Grpc => Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(if authority.is_empty() {
+                "localhost"
+            } else {
+                authority
+            })
+            .path_and_query(path)
+            .build()
+            .map_err(unusable),
+    }
+}
+
+/// Takes a request to the least busy replica that can be reached.
+pub async fn forward(
+    component: &Component,
+    speech: Speech,
+    mut request: Request<Outgoing>,
+    shared: &Shared,
+) -> Result<Response<Reply>, Failure> {
+    let mut unreachable = String::new();
+    for replica in component.candidates(speech)? {
+        let Some(address) = replica.address(speech) else {
+            continue;
+        };
+        let working = Working::on(&replica);
+        let sent = upstream::send(address, speech, request, &shared.reach);
+        let sent = match component.timeout {
+            None => sent.await,
+            Some(limit) => match tokio::time::timeout(limit, sent).await {
+                Ok(sent) => sent,
+                Err(_) => {
+                    let text = format!("no answer within {} s", limit.as_secs_f64());
+                    return Err(component.failure(Kind::Late, &text));
+                }
+            },
+        };
+        match sent {
+            Ok(answered) => return Ok(passed_on(answered, working)),
+            Err(Unanswered::Unreachable(unsent, why)) => {
+                request = *unsent;
+                unreachable = why;
+            }
+            Err(Unanswered::Broken(why)) => {
+                let text = format!("{address} broke off before it answered: {why}");
+                return Err(component.failure(Kind::BadGateway, &text));
+            }
+        }
+    }
+    Err(component.failure(Kind::Unavailable, &unreachable))
+}
+
+fn passed_on((answer, lease): Answered, working: Working) -> Response<Reply> {
+    let (mut head, body) = answer.into_parts();
+    hops::strip(&mut head.headers);
+    Response::from_parts(head, Reply::passing(body, lease, Some(working)))
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading a graph: names become places, URLs are taken apart, each answer gets its key.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Graph, Node, ROOT, Router, Step, Target};
+use crate::Error;
+
+/// A graph as it is written: the `spec` of the resource, its services turned into URLs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    nodes: BTreeMap<String, WrittenNode>,
+    #[serde(default)]
+    timeout_secs: Option<f64>,
+    #[serde(default)]
+    step_timeout_secs: Option<f64>,
+    #[serde(default)]
+    propagate_headers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenNode {
+    router_type: String,
+    #[serde(default)]
+    steps: Vec<WrittenStep>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenStep {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    node_name: String,
+    #[serde(default)]
+    service_url: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    map_predictions_to_instances: bool,
+    #[serde(default)]
+    weight: u32,
+    #[serde(default)]
+    condition: String,
+    #[serde(default)]
+    dependency: String,
+}
+
+impl Graph {
+    /// Reads a graph.
+    ///
+    /// # Errors
+    /// If it is no graph, has no root, or names nodes that it does not have.
+    pub fn from_value(value: serde_json::Value) -> Result<Self, Error> {
+        let written: Written = serde_json::from_value(value)
+            .map_err(|why| Error::invalid(format!("the graph is not usable: {why}")))?;
+        let names: Vec<&String> = written.nodes.keys().collect();
+        let place = |name: &str| {
+            let found = names.iter().position(|known| *known == name);
+            found.ok_or_else(|| Error::invalid(format!("the graph has no node '{name}'")))
+        };
+        let nodes = written.nodes.iter().map(|(name, node)| {
+            Ok(Node {
+                name: name.clone(),
+                router: router(&node.router_type),
+                steps: steps(node, &place)?,
+            })
+        });
+        Ok(Self {
+            nodes: nodes.collect::<Result<_, Error>>()?,
+            root: place(ROOT)?,
+            timeout_secs: written.timeout_secs,
+            step_timeout_secs: written.step_timeout_secs,
+            propagate_headers: written.propagate_headers,
+        })
+    }
+}
+
+fn router(name: &str) -> Router {
+    match name {
+        "Sequence" => Router::Sequence,
+        "Splitter" => Router::Splitter,
+        "Switch" => Router::Switch,
+        "Ensemble" => Router::Ensemble,
+        other => Router::Unknown(other.into()),
+    }
+}
+
+fn steps(
+    node: &WrittenNode,
+    place: &impl Fn(&str) -> Result<usize, Error>,
+) -> Result<Vec<Step>, Error> {
+    let keys = keys(&node.steps);
+    let made = node.steps.iter().zip(keys).map(|(step, key)| {
+        Ok(Step {
+            key,
+            target: match step.node_name.as_str() {
+                "" => url(&step.service_url),
+                name => Target::Node(place(name)?),
+            },
+            from_response: step.data == "$response",
+            map_predictions: step.map_predictions_to_instances,
+            weight: step.weight,
+            condition: (!step.condition.is_empty()).then(|| step.condition.clone()),
+            hard: step.dependency == "Hard",
+        })
+    });
+    made.collect()
+}
+
+/// The key of each step: its name, or its index, or the next number that no other step has.
+fn keys(steps: &[WrittenStep]) -> Vec<String> {
+    let mut taken: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
+    let mut keys = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        let key = match step.name.as_str() {
+            "" => (index..)
+                .map(|number| number.to_string())
+                .find(|number| !taken.contains(number))
+                .unwrap_or_default(),
+            name => name.into(),
+        };
+        taken.push(key.clone());
+        keys.push(key);
+    }
+    keys
+}
+
+fn url(written: &str) -> Target {
+    let unusable = |why: &str| Target::Unusable(format!("the URL \"{written}\" {why}"));
+    let Some(rest) = written.strip_prefix("http://") else {
+        let known = written.starts_with("https://");
+        return unusable(match known {
+            true => "asks for TLS, which steps cannot use; write http://",
+            false => "has no scheme; write http://",
+        });
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() || authority.contains('[') != authority.contains(']') {
+        return unusable("has no usable host");
+    }
+    let path = path.split('#').next().unwrap_or_default();
+    Target::Url {
+        authority: authority.into(),
+        path: match path.starts_with('/') {
+            true => path.into(),
+            false => format!("/{path}"),
+        },
+    }
+}
