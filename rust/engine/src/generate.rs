@@ -43,7 +43,7 @@ struct Asked {
 async fn read(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Asked, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
@@ -79,7 +79,7 @@ async fn read(
 pub async fn whole(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let asked = read(target, head, body, shared).await?;
@@ -128,7 +128,7 @@ async fn only(responses: &mut Responses) -> Result<InferResponse, Error> {
 pub async fn streamed(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let asked = read(target, head, body, shared).await?;

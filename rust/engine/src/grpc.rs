@@ -409,7 +409,7 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
 }
 
 /// Reads the one message of a unary call.
-async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> {
+async fn read_message(mut body: Incoming, shared: &Shared) -> Result<Bytes, Status> {
     let limit = shared.options.max_message_bytes;
     let patience = shared.options.arrival_timeout();
     let how = Reading {
@@ -417,7 +417,7 @@ async fn read_message(body: Incoming, shared: &Shared) -> Result<Bytes, Status> 
         align: Align::MessageEnd,
         patience,
     };
-    let mut data = read(body, how).await.map_err(|why| match why {
+    let mut data = read(&mut body, how).await.map_err(|why| match why {
         Unreadable::TooLong(_) => Status {
             code: 8,
             message: format!("Received message larger than max ({limit} bytes)"),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue,
     WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
@@ -18,7 +18,7 @@ use nerite_logic::wire::v2;
 use serde::Serialize;
 
 use crate::access_log::RequestId;
-use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
+use crate::body::{Align, Reading, ReplyBody, Unreadable, discard, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::routes::guard::{Peer, Permit, Refused, Sight};
@@ -48,12 +48,30 @@ pub async fn answer(
     shared: &Arc<Shared>,
 ) -> Result<Reply, Infallible> {
     // The path is borrowed from the head, the body is read apart from it.
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let reply = match shared.guard.admit(&head, protocol, peer) {
-        Ok(permit) => dispatch(permit, &head, body, shared).await,
+        Ok(permit) => dispatch(permit, &head, &mut body, shared).await,
         Err(refused) => Err(refused.into()),
     };
-    Ok(reply.unwrap_or_else(|failure| failure.into_reply()))
+    let mut reply = reply.unwrap_or_else(|failure| failure.into_reply());
+    let reusable = reply.headers().get(CONNECTION).is_none();
+    if reusable && !body.is_end_stream() && !is_passed(&head, &mut body, shared).await {
+        reply
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(reply)
+}
+
+/// Most bytes that are read only to keep a connection whose request was answered without them.
+const UNWANTED: u64 = 1 << 20;
+
+/// Goes behind a body that was not read; whether the connection can be used again. hyper would close it
+/// without a word, and the client's next request would break.
+async fn is_passed(head: &Parts, body: &mut Incoming, shared: &Shared) -> bool {
+    // Whoever waits to be told to send the body has not sent it, and reading would tell.
+    let waits = head.headers.contains_key(EXPECT);
+    !waits && discard(body, UNWANTED, shared.options.arrival_timeout()).await
 }
 
 /// What is answered instead of a result.
@@ -118,7 +136,7 @@ impl Failure {
 async fn dispatch(
     permit: Permit<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let route = permit.route();
@@ -190,7 +208,7 @@ async fn dispatch(
 async fn model_infer(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
@@ -322,7 +340,7 @@ fn metrics_page(shared: &Shared) -> Reply {
 /// # Errors
 /// If it is too long, stops, or breaks off.
 pub async fn read_body(
-    body: Incoming,
+    body: &mut Incoming,
     align_at: Option<usize>,
     shared: &Shared,
 ) -> Result<Bytes, Failure> {
