@@ -12,7 +12,7 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use nerite_logic::Error;
 use nerite_logic::wire::v2;
 use serde::Serialize;
@@ -22,11 +22,11 @@ use crate::body::{Align, Reading, ReplyBody, Unreadable, discard, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::routes::guard::{Peer, Permit, Refused, Sight};
-use crate::routes::{Ask, Route, Target};
+use crate::routes::{Ask, Route, Target, V1};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{generate, infer, metrics, settings, shared_memory};
+use crate::{generate, infer, metrics, settings, shared_memory, v1};
 
 /// An answer.
 pub type Reply = Response<ReplyBody>;
@@ -157,6 +157,12 @@ async fn dispatch(
             }
         }
         Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
+        Route::AllMetadata => Ok(all_metadata(permit.sight(), shared)),
+        Route::V1(V1::Alive) => Ok(v1::alive()),
+        Route::V1(V1::Models) => Ok(v1::models(permit.sight(), shared)),
+        Route::V1(V1::ModelReady(target)) => v1::model_ready(target, shared),
+        Route::V1(V1::Predict(target)) => v1::predict(target, head, body, shared).await,
+        Route::V1(V1::Explain(target)) => v1::explain(target, shared),
         Route::ModelMetadata(target) => {
             let table = shared.table();
             let number = target.number()?;
@@ -219,12 +225,7 @@ async fn model_infer(
         )
         .into());
     }
-    if headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
-        return Err(Failure::Encoding);
-    }
+    plain(headers)?;
     let traced = shared.tracer.sample(&version, headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
     let declared = headers.get(&HEADER_LENGTH);
@@ -257,6 +258,33 @@ async fn model_infer(
         reply.extensions_mut().insert(RequestId(asked.id));
     }
     Ok(reply)
+}
+
+/// Makes sure that a body is not encoded.
+///
+/// # Errors
+/// If it is.
+pub fn plain(headers: &HeaderMap) -> Result<(), Failure> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => Err(Failure::Encoding),
+        _ => Ok(()),
+    }
+}
+
+/// The metadata of every model that may be seen and has a version that is ready.
+fn all_metadata(sight: Sight<'_>, shared: &Shared) -> Reply {
+    #[derive(Serialize)]
+    struct All {
+        models: Vec<Model>,
+    }
+    let table = shared.table();
+    let models = table
+        .names()
+        .filter(|name| sight.sees(name))
+        .filter_map(|name| table.find(name, None).ok())
+        .map(|version| Model::of(&table, version, false))
+        .collect();
+    json(&All { models })
 }
 
 fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {
@@ -384,7 +412,8 @@ fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-fn json(value: &impl Serialize) -> Reply {
+/// An answer that is a JSON object.
+pub fn json(value: &impl Serialize) -> Reply {
     let text = serde_json::to_vec(value).unwrap_or_default();
     with_type(StatusCode::OK, JSON, ReplyBody::one(text.into()))
 }

@@ -46,6 +46,7 @@ pub mod routes;
 mod settings;
 mod spelling;
 mod stream_requests;
+mod v1;
 
 pub use options::Options;
 pub use server::Engine;

@@ -7,10 +7,13 @@
 //! (`of` is private to this module), and it does so once it has seen who asks: nothing is answered unguarded.
 
 pub mod guard;
+mod v1;
 
 use nerite_logic::Error;
 use nerite_logic::access::{Category, Need, Scope, Subject};
 use nerite_logic::wire::grpc::parse_version;
+
+pub use v1::V1;
 
 /// A model in a path, with the version if one is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub enum Route<'a> {
     ServerLive,
     ServerReady,
     ServerMetadata,
+    /// The metadata of every model.
+    AllMetadata,
     ModelReady(Target<'a>),
     ModelMetadata(Target<'a>),
     ModelConfig(Target<'a>),
@@ -49,6 +54,8 @@ pub enum Route<'a> {
     LogSettings,
     TraceSettings(Option<Target<'a>>),
     SharedMemory(Device, Ask, Option<&'a str>),
+    /// KServe's V1 protocol.
+    V1(V1<'a>),
     /// On a port of its own.
     Metrics,
 }
@@ -78,12 +85,16 @@ impl<'a> Route<'a> {
 
     /// The route of a path without its query, if there is one.
     fn of(path: &'a str) -> Option<Self> {
-        let rest = path.strip_prefix("/v2")?;
+        let Some(rest) = path.strip_prefix("/v2") else {
+            return V1::of(path).map(Self::V1);
+        };
         if rest.is_empty() {
             return Some(Self::ServerMetadata);
         }
         let rest = rest.strip_prefix('/')?;
         match rest {
+            "" => Some(Self::ServerMetadata),
+            "models" => Some(Self::AllMetadata),
             "health/live" => Some(Self::ServerLive),
             "health/ready" => Some(Self::ServerReady),
             "models/stats" => Some(Self::ModelStatistics(None)),
@@ -163,6 +174,7 @@ impl<'a> Route<'a> {
             | Self::RepositoryIndex
             | Self::Generate(_)
             | Self::GenerateStream(_)
+            | Self::V1(V1::Predict(_) | V1::Explain(_))
             | Self::SharedMemory(_, Ask::Register | Ask::Unregister, _) => "POST",
             _ => "GET",
         }
@@ -176,13 +188,20 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn category(&self) -> Option<Category> {
         Some(match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady(_) => Category::Health,
-            Self::ServerMetadata | Self::ModelMetadata(_) => Category::Metadata,
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady(_)
+            | Self::V1(V1::Alive | V1::ModelReady(_)) => Category::Health,
+            Self::ServerMetadata
+            | Self::AllMetadata
+            | Self::ModelMetadata(_)
+            | Self::V1(V1::Models) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
-            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
-                Category::Inference
-            }
+            Self::ModelInfer(_)
+            | Self::Generate(_)
+            | Self::GenerateStream(_)
+            | Self::V1(V1::Predict(_) | V1::Explain(_)) => Category::Inference,
             Self::RepositoryIndex => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
@@ -195,15 +214,21 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn need(&self, writes: bool) -> Need {
         match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady(_) => Need::Nothing,
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady(_)
+            | Self::V1(V1::Alive | V1::ModelReady(_)) => Need::Nothing,
             Self::ServerMetadata
+            | Self::AllMetadata
             | Self::ModelMetadata(_)
+            | Self::V1(V1::Models)
             | Self::ModelConfig(_)
             | Self::ModelStatistics(_)
             | Self::RepositoryIndex => Need::AnyKey,
-            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
-                Need::Scope(Scope::Infer)
-            }
+            Self::ModelInfer(_)
+            | Self::Generate(_)
+            | Self::GenerateStream(_)
+            | Self::V1(V1::Predict(_) | V1::Explain(_)) => Need::Scope(Scope::Infer),
             Self::SharedMemory(_, Ask::Status, _) => Need::AnyKey,
             // What is registered is read and written in the server's name.
             Self::SharedMemory(..) => Need::Scope(Scope::Manage),
@@ -224,10 +249,13 @@ impl<'a> Route<'a> {
             | Self::ModelInfer(target)
             | Self::Generate(target)
             | Self::GenerateStream(target)
+            | Self::V1(V1::ModelReady(target) | V1::Predict(target) | V1::Explain(target))
             | Self::TraceSettings(Some(target)) => Subject::Model(target.name),
             Self::ServerLive
             | Self::ServerReady
             | Self::ServerMetadata
+            | Self::AllMetadata
+            | Self::V1(V1::Alive | V1::Models)
             | Self::ModelStatistics(None)
             | Self::RepositoryIndex
             | Self::LogSettings
@@ -374,7 +402,7 @@ mod tests {
     fn every_path_means_one_thing() {
         let table = [
             ("/v2", Some(Route::ServerMetadata)),
-            ("/v2/", None),
+            ("/v2/", Some(Route::ServerMetadata)),
             ("/v2/health/live", Some(Route::ServerLive)),
             ("/v2/health/ready", Some(Route::ServerReady)),
             ("/v2/health/ready/", None),
@@ -452,7 +480,13 @@ mod tests {
             ("/v2/systemsharedmemory/region//status", None),
             ("/v2/systemsharedmemory/region/r", None),
             ("/v2/systemsharedmemory", None),
-            ("/v1/models/m", None),
+            ("/v2/models", Some(Route::AllMetadata)),
+            ("/v2/models/", None),
+            (
+                "/v1/models/m",
+                Some(Route::V1(V1::ModelReady(target("m", None)))),
+            ),
+            ("/v1", None),
             ("", None),
         ];
         for (path, route) in table {

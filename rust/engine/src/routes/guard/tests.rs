@@ -4,7 +4,7 @@
 use hyper::Request;
 use nerite_logic::Code;
 
-use super::super::{Ask, Device, Target};
+use super::super::{Ask, Device, Target, V1};
 use super::*;
 
 const MODEL: Target<'static> = Target {
@@ -18,7 +18,13 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
         None => Route::ServerLive,
         Some(Route::ServerLive) => Route::ServerReady,
         Some(Route::ServerReady) => Route::ServerMetadata,
-        Some(Route::ServerMetadata) => Route::ModelReady(MODEL),
+        Some(Route::ServerMetadata) => Route::AllMetadata,
+        Some(Route::AllMetadata) => Route::V1(V1::Alive),
+        Some(Route::V1(V1::Alive)) => Route::V1(V1::Models),
+        Some(Route::V1(V1::Models)) => Route::V1(V1::ModelReady(MODEL)),
+        Some(Route::V1(V1::ModelReady(_))) => Route::V1(V1::Predict(MODEL)),
+        Some(Route::V1(V1::Predict(_))) => Route::V1(V1::Explain(MODEL)),
+        Some(Route::V1(V1::Explain(_))) => Route::ModelReady(MODEL),
         Some(Route::ModelReady(_)) => Route::ModelMetadata(MODEL),
         Some(Route::ModelMetadata(_)) => Route::ModelConfig(MODEL),
         Some(Route::ModelConfig(_)) => Route::ModelStatistics(None),
@@ -67,6 +73,12 @@ fn path_of(route: Route<'_>) -> String {
         Route::ServerLive => "/v2/health/live",
         Route::ServerReady => "/v2/health/ready",
         Route::ServerMetadata => "/v2",
+        Route::AllMetadata => "/v2/models",
+        Route::V1(V1::Alive) => "/",
+        Route::V1(V1::Models) => "/v1/models",
+        Route::V1(V1::ModelReady(_)) => "/v1/models/m",
+        Route::V1(V1::Predict(_)) => "/v1/models/m:predict",
+        Route::V1(V1::Explain(_)) => "/v1/models/m:explain",
         Route::ModelReady(_) => "/v2/models/m/ready",
         Route::ModelMetadata(_) => "/v2/models/m",
         Route::ModelConfig(_) => "/v2/models/m/config",
@@ -280,7 +292,13 @@ fn only_health_is_open_and_only_management_is_for_whoever_is_near() {
             }
         }
     }
-    let health = ["/v2/health/live", "/v2/health/ready", "/v2/models/m/ready"];
+    let health = [
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/",
+        "/v1/models/m",
+        "/v2/models/m/ready",
+    ];
     assert_eq!(open, health);
 }
 
@@ -378,7 +396,12 @@ fn odd_forms_of_a_path_are_not_a_way_around() {
         "http://other/v2/models/m/infer?/v2/health/live",
         "//v2/health/live",
         "/metrics",
-        "/",
+        "//",
+        "/v1/models/m:predict/",
+        "/v1/models/m/:predict",
+        "/V1/models/m:predict",
+        "//v1/models/m",
+        "/v1/models/m:predict?/v1/models/m",
         "*",
     ] {
         for method in ["GET", "POST", "OPTIONS"] {
