@@ -45,6 +45,7 @@ impl From<Error> for Failure {
 #[cold]
 fn unrecognized(body: &[u8], syntax: Syntax) -> Error {
     let Syntax { what, at } = syntax;
+    let what = what.trim_end_matches('.');
     let before = body.get(..at).unwrap_or(body);
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let start = before.iter().rposition(|byte| *byte == b'\n');
