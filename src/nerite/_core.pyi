@@ -60,7 +60,12 @@ class Engine:
             InvalidArgument: An option is unknown or has the wrong type.
         """
 
-    def listen(self, protocol: Literal["http", "grpc", "metrics"], address: str, port: int) -> int:
+    def listen(
+        self,
+        protocol: Literal["http", "grpc", "metrics", "sagemaker", "vertex_ai"],
+        address: str,
+        port: int,
+    ) -> int:
         """Opens a port at once and returns its number (useful with port 0).
 
         Raises:

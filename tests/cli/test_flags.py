@@ -41,14 +41,6 @@ STILL_REFUSED = {
     "--grpc-http2-max-ping-strikes",
     "--grpc-max-connection-age",
     "--grpc-max-connection-age-grace",
-    "--allow-sagemaker",
-    "--sagemaker-port",
-    "--sagemaker-safe-port-range",
-    "--sagemaker-thread-count",
-    "--allow-vertex-ai",
-    "--vertex-ai-port",
-    "--vertex-ai-thread-count",
-    "--vertex-ai-default-model",
     "--cache-config",
     "--rate-limit",
     "--rate-limit-resource",
@@ -72,6 +64,7 @@ SAMPLES = {
     "--backend-config": "onnxruntime,default-max-batch-size=4",
     "--log-format": "ISO8601",
     "--model-control-mode": "none",
+    "--sagemaker-safe-port-range": "8000-9000",
     "--min-supported-compute-capability": "7.5",
 }
 WORKING = [flag for flag in FLAGS if flag.fate == "works"]

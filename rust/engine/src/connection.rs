@@ -31,6 +31,10 @@ pub enum Protocol {
     Grpc,
     /// Prometheus text over HTTP/1.1.
     Metrics,
+    /// What SageMaker asks of a container.
+    SageMaker,
+    /// What Vertex AI asks of a container.
+    VertexAi,
 }
 
 /// A connection counted among the open ones until it is dropped.
@@ -55,8 +59,10 @@ pub async fn serve(stream: TcpStream, protocol: Protocol, shared: Arc<Shared>) {
         return; // The peer is gone already.
     }
     match protocol {
-        Protocol::Http | Protocol::Metrics => serve_http(stream, protocol, shared).await,
         Protocol::Grpc => serve_grpc(stream, shared).await,
+        Protocol::Http | Protocol::Metrics | Protocol::SageMaker | Protocol::VertexAi => {
+            serve_http(stream, protocol, shared).await;
+        }
     }
 }
 

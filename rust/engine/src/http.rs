@@ -13,20 +13,21 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
-use nerite_logic::Error;
 use nerite_logic::wire::v2;
+use nerite_logic::{Code, Error};
 use serde::Serialize;
 
 use crate::access_log::RequestId;
 use crate::body::{Align, Reading, ReplyBody, Unreadable, discard, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
+use crate::routes::doors::Dialect;
 use crate::routes::guard::{Peer, Permit, Refused, Sight};
 use crate::routes::{Ask, Route, Target, V1};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{generate, infer, metrics, settings, shared_memory, v1};
+use crate::{generate, infer, metrics, sagemaker, settings, shared_memory, v1};
 
 /// An answer.
 pub type Reply = Response<ReplyBody>;
@@ -35,7 +36,10 @@ pub type Reply = Response<ReplyBody>;
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// What kind of failure an answer tells: its body is Triton's, which has only a text.
+pub static ERROR_CODE: HeaderName = HeaderName::from_static("nerite-error-code");
+/// Where the JSON ends and binary tensors begin.
+pub static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Answers one request; never fails, every failure is an answer.
 ///
@@ -49,11 +53,14 @@ pub async fn answer(
 ) -> Result<Reply, Infallible> {
     // The path is borrowed from the head, the body is read apart from it.
     let (head, mut body) = request.into_parts();
-    let reply = match shared.guard.admit(&head, protocol, peer) {
-        Ok(permit) => dispatch(permit, &head, &mut body, shared).await,
-        Err(refused) => Err(refused.into()),
+    let (dialect, reply) = match shared.guard.admit(&head, protocol, peer) {
+        Ok(permit) => (
+            permit.dialect(),
+            dispatch(permit, &head, &mut body, shared).await,
+        ),
+        Err(refused) => (Dialect::default(), Err(refused.into())),
     };
-    let mut reply = reply.unwrap_or_else(|failure| failure.into_reply());
+    let mut reply = reply.unwrap_or_else(|failure| failure.into_reply(dialect));
     let reusable = reply.headers().get(CONNECTION).is_none();
     if reusable && !body.is_end_stream() && !is_passed(&head, &mut body, shared).await {
         reply
@@ -97,12 +104,33 @@ impl From<Refused> for Failure {
             Refused::Error(error) => Self::Error(error),
             Refused::NoRoute => status(StatusCode::NOT_FOUND, "Not Found"),
             Refused::Method => status(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            Refused::Closed => status(StatusCode::FORBIDDEN, ""),
         }
     }
 }
 
 impl Failure {
-    fn into_reply(self) -> Reply {
+    /// What the failure is called, whatever its text is.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Error(error) => error.code.name(),
+            Self::Encoding => Code::Unsupported.name(),
+            Self::Status(status, _) => match *status {
+                StatusCode::NOT_FOUND => Code::NotFound.name(),
+                StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+                StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
+                StatusCode::REQUEST_TIMEOUT => "TIMEOUT",
+                _ => Code::InvalidArg.name(),
+            },
+        }
+    }
+
+    fn into_reply(self, dialect: Dialect) -> Reply {
+        let name = self.name();
+        let is_encoding = matches!(self, Self::Encoding);
+        if let Self::Status(StatusCode::FORBIDDEN, _) = self {
+            return empty(StatusCode::FORBIDDEN);
+        }
         let (status, text) = match self {
             Self::Error(error) => (
                 StatusCode::from_u16(error.code.http_status()).unwrap_or_default(),
@@ -114,8 +142,15 @@ impl Failure {
                 "Unsupported compression type".into(),
             ),
         };
-        let mut reply = with_type(status, JSON, ReplyBody::one(v2::encode_error(&text)));
-        if status == StatusCode::NOT_IMPLEMENTED && text == "Unsupported compression type" {
+        let told = match is_encoding && dialect == Dialect::SageMaker {
+            true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            false => dialect.status(status, name, &text),
+        };
+        let mut reply = with_type(told, JSON, ReplyBody::one(v2::encode_error(&text)));
+        reply
+            .headers_mut()
+            .insert(&ERROR_CODE, HeaderValue::from_static(name));
+        if is_encoding {
             let offered = HeaderValue::from_static("identity");
             reply.headers_mut().insert(ACCEPT_ENCODING, offered);
         }
@@ -141,7 +176,14 @@ async fn dispatch(
 ) -> Result<Reply, Failure> {
     let route = permit.route();
     match route {
-        Route::ModelInfer(target) => model_infer(target, head, body, shared).await,
+        Route::ModelInfer(target) => {
+            let dialect = permit.dialect();
+            let reply = model_infer(target, head, body, dialect, shared).await;
+            reply.map(|reply| dialect.spoken(reply))
+        }
+        Route::SageMakerModels(model) => {
+            sagemaker::models(model, head, permit.sight(), body, shared).await
+        }
         Route::Generate(target) => generate::whole(target, head, body, shared).await,
         Route::GenerateStream(target) => generate::streamed(target, head, body, shared).await,
         Route::ServerLive => Ok(empty(StatusCode::OK)),
@@ -185,7 +227,7 @@ async fn dispatch(
                 Route::TraceSettings(target) => ("trace_settings", target.map(|t| t.name)),
                 _ => ("log_settings", None),
             };
-            let body = match head.method == hyper::Method::POST {
+            let body = match permit.writes() {
                 true => Some(read_body(body, None, shared).await?),
                 false => None,
             };
@@ -215,6 +257,7 @@ async fn model_infer(
     target: Target<'_>,
     head: &Parts,
     body: &mut Incoming,
+    dialect: Dialect,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
@@ -228,12 +271,12 @@ async fn model_infer(
     plain(headers)?;
     let traced = shared.tracer.sample(&version, headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
-    let declared = headers.get(&HEADER_LENGTH);
+    let declared = dialect.header_length(head);
     let body = read_body(body, declared.and_then(number), shared).await?;
     mark(traced.as_ref(), Point::ReceiveEnd);
     let received = Instant::now();
     let parsed = declared
-        .map(|text| v2::parse_header_length(text.as_bytes(), body.len()))
+        .map(|text| v2::parse_header_length(text, body.len()))
         .transpose()
         .and_then(|length| v2::parse_request(&body, length, &version.spec));
     // From here on the tensors alone keep the body.
@@ -402,11 +445,12 @@ pub async fn read_body(
     })
 }
 
-fn number(value: &HeaderValue) -> Option<usize> {
-    value.to_str().ok()?.parse().ok()
+fn number(text: &[u8]) -> Option<usize> {
+    str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn empty(status: StatusCode) -> Reply {
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(ReplyBody::default());
     *reply.status_mut() = status;
     reply

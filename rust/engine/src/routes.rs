@@ -6,6 +6,7 @@
 //! before its category and its need are given (`spec/triton.md` 1.2, 1.10). Only [`guard`] can read a path
 //! (`of` is private to this module), and it does so once it has seen who asks: nothing is answered unguarded.
 
+pub mod doors;
 pub mod guard;
 mod v1;
 
@@ -56,6 +57,8 @@ pub enum Route<'a> {
     SharedMemory(Device, Ask, Option<&'a str>),
     /// KServe's V1 protocol.
     V1(V1<'a>),
+    /// The models of SageMaker's multi-model mode; GET tells, POST loads, DELETE unloads.
+    SageMakerModels(Option<&'a str>),
     /// On a port of its own.
     Metrics,
 }
@@ -85,9 +88,14 @@ impl<'a> Route<'a> {
 
     /// The route of a path without its query, if there is one.
     fn of(path: &'a str) -> Option<Self> {
-        let Some(rest) = path.strip_prefix("/v2") else {
-            return V1::of(path).map(Self::V1);
-        };
+        match path.strip_prefix("/v2") {
+            Some(rest) => Self::of_v2(rest),
+            None => V1::of(path).map(Self::V1),
+        }
+    }
+
+    /// The route of what follows `/v2` in a path.
+    fn of_v2(rest: &'a str) -> Option<Self> {
         if rest.is_empty() {
             return Some(Self::ServerMetadata);
         }
@@ -163,7 +171,11 @@ impl<'a> Route<'a> {
     /// Whether it answers to a method.
     #[must_use]
     pub fn answers_to(&self, method: &str) -> bool {
-        method == self.method() || (self.is_setting() && method == "POST")
+        match self {
+            Self::SageMakerModels(None) => matches!(method, "GET" | "POST"),
+            Self::SageMakerModels(Some(_)) => matches!(method, "GET" | "DELETE"),
+            _ => method == self.method() || (self.is_setting() && method == "POST"),
+        }
     }
 
     /// The method it answers to; settings, which are read with it, are set with POST.
@@ -202,7 +214,7 @@ impl<'a> Route<'a> {
             | Self::Generate(_)
             | Self::GenerateStream(_)
             | Self::V1(V1::Predict(_) | V1::Explain(_)) => Category::Inference,
-            Self::RepositoryIndex => Category::ModelRepository,
+            Self::RepositoryIndex | Self::SageMakerModels(_) => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
@@ -232,8 +244,10 @@ impl<'a> Route<'a> {
             Self::SharedMemory(_, Ask::Status, _) => Need::AnyKey,
             // What is registered is read and written in the server's name.
             Self::SharedMemory(..) => Need::Scope(Scope::Manage),
-            Self::LogSettings | Self::TraceSettings(_) if writes => Need::Scope(Scope::Manage),
-            Self::LogSettings | Self::TraceSettings(_) => Need::AnyKey,
+            Self::LogSettings | Self::TraceSettings(_) | Self::SageMakerModels(_) if writes => {
+                Need::Scope(Scope::Manage)
+            }
+            Self::LogSettings | Self::TraceSettings(_) | Self::SageMakerModels(_) => Need::AnyKey,
             Self::Metrics => Need::Scope(Scope::Metrics),
         }
     }
@@ -251,6 +265,7 @@ impl<'a> Route<'a> {
             | Self::GenerateStream(target)
             | Self::V1(V1::ModelReady(target) | V1::Predict(target) | V1::Explain(target))
             | Self::TraceSettings(Some(target)) => Subject::Model(target.name),
+            Self::SageMakerModels(Some(name)) => Subject::Model(name),
             Self::ServerLive
             | Self::ServerReady
             | Self::ServerMetadata
@@ -261,6 +276,7 @@ impl<'a> Route<'a> {
             | Self::LogSettings
             | Self::SharedMemory(..)
             | Self::TraceSettings(None)
+            | Self::SageMakerModels(None)
             | Self::Metrics => Subject::Server,
         }
     }

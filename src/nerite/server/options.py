@@ -16,6 +16,7 @@ from nerite.config.settings import Settings
 from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
 from nerite.server.access_options import AccessOptions
+from nerite.server.door_options import DoorOptions
 from nerite.server.trace_options import TraceOptions
 
 LOG_FORMATS = ("default", "ISO8601", "json")
@@ -106,6 +107,10 @@ class ServerOptions:
     access: AccessOptions = field(default_factory=AccessOptions)
     """Keys, restricted endpoints, management from other machines, forwarded headers."""
 
+    # Clouds.
+    doors: DoorOptions = field(default_factory=DoorOptions)
+    """The ports that SageMaker and Vertex AI expect."""
+
     # The process.
     server_id: str = "nerite"
     exit_timeout_secs: float = 30.0
@@ -177,6 +182,8 @@ class ServerOptions:
                 self.metrics_address or self.http_address,
                 self.metrics_port,
             ),
+            "sagemaker": (self.doors.sagemaker, self.http_address, self.doors.sagemaker_port),
+            "vertex_ai": (self.doors.vertex_ai, self.http_address, self.doors.vertex_ai_port),
         }
         return {name: (where, port) for name, (allowed, where, port) in opened.items() if allowed}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -183,7 +184,7 @@ class Server:
 
     @property
     def ports(self) -> dict[str, tuple[str, int]]:
-        """Protocol (`http`, `grpc`, `metrics`) -> address and number of the port that is open."""
+        """Protocol (`http`, `grpc`, `metrics`, `sagemaker`, `vertex_ai`) -> address and number of the port that is open."""
         return dict(self._ports)
 
     def signature(self, name: str) -> str:
@@ -222,14 +223,14 @@ class Server:
     def _start(self) -> None:
         # Before the ports: a mistyped path should not look like a server for a moment.
         self._repository = Repository(stores_of(self.options))
-        engine = self._open_engine()
+        found = self._repository.scan()
+        engine = self._open_engine([each.name for each in found])
         try:
             if self.options.access.api_keys:
                 self._keys = KeyWatch(self.options.access.api_keys, engine.set_keys)
             self._traces = TraceLoop(engine, self.trace_settings)
             self._traces.apply()
             self._listen(engine)
-            found = self._repository.scan()
         except BaseException:
             self._engine = None
             if self._keys is not None:
@@ -249,7 +250,7 @@ class Server:
         self._control = serve_calls(engine, answers)
         self._lifecycle.load_all(found)
 
-    def _open_engine(self) -> Engine:
+    def _open_engine(self, models: Sequence[str]) -> Engine:
         from nerite import _core
 
         options = self.options
@@ -274,13 +275,14 @@ class Server:
                 "quantiles": [list(pair) for pair in options.summary_quantiles],
             },
             **options.access.engine_options(),
+            "doors": options.doors.engine_options(models),
         }
         self._engine = _core.Engine(chosen)
         return self._engine
 
     def _listen(self, engine: Engine) -> None:
         for protocol, (address, port) in self.options.ports().items():
-            name = cast(Literal["http", "grpc", "metrics"], protocol)
+            name = cast(PortName, protocol)
             opened = engine.listen(name, address, port)
             self._ports[protocol] = (address, opened)
             _log.info("%s at %s:%d", _SERVICES[protocol], address, opened)
@@ -313,10 +315,13 @@ def stores_of(options: ServerOptions) -> list[Store]:
     return [LocalStore(Path(path)) for path in options.repositories]
 
 
+PortName = Literal["http", "grpc", "metrics", "sagemaker", "vertex_ai"]
 _SERVICES = {
     "http": "Started HTTPService",
     "grpc": "Started GRPCInferenceService",
     "metrics": "Started Metrics Service",
+    "sagemaker": "Started Sagemaker HTTPService",
+    "vertex_ai": "Started Vertex AI HTTPService",
 }
 
 

@@ -46,7 +46,9 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
             Some((device, ask)) => Route::SharedMemory(device, ask, None),
             None => Route::Metrics,
         },
-        Some(Route::Metrics) => return None,
+        Some(Route::Metrics) => Route::SageMakerModels(None),
+        Some(Route::SageMakerModels(None)) => Route::SageMakerModels(Some("m")),
+        Some(Route::SageMakerModels(Some(_))) => return None,
     })
 }
 
@@ -100,6 +102,8 @@ fn path_of(route: Route<'_>) -> String {
             return format!("/v2/{device}sharedmemory/{region}{}", ask_word(ask));
         }
         Route::Metrics => "/metrics",
+        Route::SageMakerModels(None) => "/models",
+        Route::SageMakerModels(Some(_)) => "/models/m",
     };
     path.to_owned()
 }
@@ -157,6 +161,7 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
 fn port_of(route: Route<'_>) -> Protocol {
     match route {
         Route::Metrics => Protocol::Metrics,
+        Route::SageMakerModels(_) => Protocol::SageMaker,
         _ => Protocol::Http,
     }
 }
