@@ -75,7 +75,7 @@ class Engine:
 
     def listen(
         self,
-        protocol: Literal["http", "grpc", "metrics"],
+        protocol: Literal["http", "grpc", "metrics", "sagemaker", "vertex_ai"],
         address: str,
         port: int,
         *,

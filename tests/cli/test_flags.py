@@ -24,14 +24,6 @@ from nerite.server.options import ServerOptions
 TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
 #: Refused until the feature is there. Take a flag out when it works; none may be added.
 STILL_REFUSED = {
-    "--allow-sagemaker",
-    "--sagemaker-port",
-    "--sagemaker-safe-port-range",
-    "--sagemaker-thread-count",
-    "--allow-vertex-ai",
-    "--vertex-ai-port",
-    "--vertex-ai-thread-count",
-    "--vertex-ai-default-model",
     "--cache-config",
     "--rate-limit",
     "--rate-limit-resource",
@@ -53,6 +45,7 @@ SAMPLES = {
     "--backend-config": "onnxruntime,default-max-batch-size=4",
     "--log-format": "ISO8601",
     "--model-control-mode": "poll",
+    "--sagemaker-safe-port-range": "8000-9000",
     "--min-supported-compute-capability": "7.5",
 }
 #: What must be given beside a flag for it to be accepted.

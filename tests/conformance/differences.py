@@ -75,6 +75,8 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "me_model_errors": (200, 'nv_inference_request_success{model="err",version="1"} 1'),
     "me_unload": (200, 'nv_inference_request_success{model="id_fp32",version="1"} 0'),
     "me_validation_errors": (200, 'model="id_fp32",version="1",reason="OTHER"} 2'),
+    "pm_00_get": (200, '{"status":"alive"}'),
+    "pm_17_get": (200, '{"models":[{"name":'),
     "pm_metrics_root": (404, "Not Found"),
     "sm_in_offset_page": (200, '"data":[6.0,7.0]'),
     "sm_register_offset": (200, '[{"name":"a","key":"/nv_a","offset":16,"byte_size":16}]'),

@@ -69,8 +69,12 @@ impl Engine {
             "http" => Protocol::Http,
             "grpc" => Protocol::Grpc,
             "metrics" => Protocol::Metrics,
+            "sagemaker" => Protocol::SageMaker,
+            "vertex_ai" => Protocol::VertexAi,
             other => {
-                let text = format!("protocol is '{other}', expected 'http', 'grpc' or 'metrics'");
+                let text = format!(
+                    "protocol is '{other}', expected 'http', 'grpc', 'metrics', 'sagemaker' or 'vertex_ai'"
+                );
                 return Err(to_python(py, &Error::invalid(text)));
             }
         };

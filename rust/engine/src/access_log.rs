@@ -235,7 +235,7 @@ impl Line {
 }
 
 /// `2024-05-20T20:03:26.000123Z`.
-pub(crate) fn rfc3339(when: SystemTime) -> String {
+pub fn rfc3339(when: SystemTime) -> String {
     let since = when.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Days since 0000-03-01, so that the leap day is the last of its year.

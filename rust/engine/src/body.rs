@@ -197,12 +197,12 @@ impl Align {
 ///
 /// # Errors
 /// See [`Unreadable`]; nothing above the limit is ever allocated.
-pub async fn read(mut body: Incoming, how: Reading) -> Result<Bytes, Unreadable> {
+pub async fn read(body: &mut Incoming, how: Reading) -> Result<Bytes, Unreadable> {
     let declared = body.size_hint().exact();
     if declared.is_some_and(|length| length > how.limit as u64) {
         return Err(Unreadable::TooLong(declared));
     }
-    let Some(first) = next_piece(&mut body, how.patience).await? else {
+    let Some(first) = next_piece(body, how.patience).await? else {
         return Ok(Bytes::new());
     };
     let complete = declared == Some(first.len() as u64) || body.is_end_stream();
@@ -215,10 +215,35 @@ pub async fn read(mut body: Incoming, how: Reading) -> Result<Bytes, Unreadable>
     let mut place = Place::new(room, how.limit, align_at);
     place.append(&first)?;
     drop(first);
-    while let Some(piece) = next_piece(&mut body, how.patience).await? {
+    while let Some(piece) = next_piece(body, how.patience).await? {
         place.append(&piece)?;
     }
     Ok(place.into_bytes())
+}
+
+/// Reads what is left of a body that nobody wants, so that the connection can be used again; whether it
+/// ended within `limit` bytes and `patience`.
+pub async fn discard(body: &mut Incoming, limit: u64, patience: Duration) -> bool {
+    if body.size_hint().lower() > limit {
+        return false;
+    }
+    let to_the_end = async {
+        let mut left = limit;
+        loop {
+            match next_piece(body, patience).await {
+                Ok(None) => return true,
+                Err(_) => return false,
+                Ok(Some(piece)) => match left.checked_sub(piece.len() as u64) {
+                    Some(rest) => left = rest,
+                    None => return false,
+                },
+            }
+        }
+    };
+    // The whole of it gets the patience of one piece: whoever is refused has no claim to more.
+    tokio::time::timeout(patience, to_the_end)
+        .await
+        .unwrap_or(false)
 }
 
 async fn next_piece(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Unreadable> {

@@ -33,6 +33,10 @@ pub enum Protocol {
     Grpc,
     /// Prometheus text over HTTP/1.1.
     Metrics,
+    /// What SageMaker asks of a container.
+    SageMaker,
+    /// What Vertex AI asks of a container.
+    VertexAi,
 }
 
 impl Protocol {
@@ -43,6 +47,8 @@ impl Protocol {
             Self::Http => "http",
             Self::Grpc => "grpc",
             Self::Metrics => "metrics",
+            Self::SageMaker => "sagemaker",
+            Self::VertexAi => "vertex_ai",
         }
     }
 }
@@ -158,8 +164,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     match protocol {
-        Protocol::Http | Protocol::Metrics => serve_http(stream, caller, protocol, shared).await,
         Protocol::Grpc => serve_grpc(stream, caller, shared).await,
+        Protocol::Http | Protocol::Metrics | Protocol::SageMaker | Protocol::VertexAi => {
+            serve_http(stream, caller, protocol, shared).await;
+        }
     }
 }
 

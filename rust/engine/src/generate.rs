@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
 use crate::body::{Piece, ReplyBody, Source};
-use crate::http::{Failure, JSON, Reply, read_body, with_type};
+use crate::http::{ERROR_CODE, Failure, JSON, Reply, read_body, with_type};
 use crate::infer;
 use crate::responses::{Answer, Responses};
 use crate::routes::Target;
@@ -43,7 +43,7 @@ struct Asked {
 async fn read(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Asked, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
@@ -79,7 +79,7 @@ async fn read(
 pub async fn whole(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let asked = read(target, head, body, shared).await?;
@@ -96,11 +96,18 @@ pub async fn whole(
         v2::encode_generated(&version.spec, &version.number_text, &id, &response)
     });
     mark(traced.as_ref(), Point::ResponseComplete);
-    let (status, text) = match text {
-        Ok(text) => (StatusCode::OK, text),
-        Err(why) => (status_of(&why), v2::encode_error(&why.message)),
+    let (status, code, text) = match text {
+        Ok(text) => (StatusCode::OK, None, text),
+        Err(why) => {
+            let text = v2::encode_error(&why.message);
+            (status_of(&why), Some(why.code.name()), text)
+        }
     };
-    let reply = with_type(status, JSON, ReplyBody::one(text).with_trace(traced));
+    let mut reply = with_type(status, JSON, ReplyBody::one(text).with_trace(traced));
+    if let Some(code) = code {
+        let code = HeaderValue::from_static(code);
+        reply.headers_mut().insert(&ERROR_CODE, code);
+    }
     Ok(named(reply, id, shared))
 }
 
@@ -128,7 +135,7 @@ async fn only(responses: &mut Responses) -> Result<InferResponse, Error> {
 pub async fn streamed(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let asked = read(target, head, body, shared).await?;

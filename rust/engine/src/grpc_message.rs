@@ -25,7 +25,7 @@ pub static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-en
 /// # Errors
 /// If it does not come in full, is too long, or compressed in a way that is not offered.
 pub async fn read_message(
-    body: Incoming,
+    mut body: Incoming,
     headers: &HeaderMap,
     shared: &Shared,
 ) -> Result<Bytes, Status> {
@@ -36,7 +36,7 @@ pub async fn read_message(
         align: Align::MessageEnd,
         patience,
     };
-    let mut data = read(body, how).await.map_err(|why| match why {
+    let mut data = read(&mut body, how).await.map_err(|why| match why {
         Unreadable::TooLong(_) => Status::new(
             8,
             format!("Received message larger than max ({limit} bytes)"),

@@ -8,27 +8,30 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue,
     WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
-use nerite_logic::Error;
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use nerite_logic::wire::compression::{Effort, Encoding, OFFERED};
 use nerite_logic::wire::v2;
+use nerite_logic::{Code, Error};
 use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
-use crate::body::{Align, Reading, ReplyBody, Unreadable, read};
+use crate::body::{Align, Reading, ReplyBody, Unreadable, discard, read};
 use crate::connection::Protocol;
 use crate::metadata::{Model, ModelStatistics, Server};
+use crate::routes::doors::Dialect;
 use crate::routes::guard::{Peer, Permit, Refused, Sight};
-use crate::routes::{Ask, Route, Target};
+use crate::routes::{Ask, Route, Target, V1};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{compression, generate, infer, metrics, repository, settings, shared_memory};
+use crate::{
+    compression, generate, infer, metrics, repository, sagemaker, settings, shared_memory, v1,
+};
 
 /// An answer.
 pub type Reply = Response<ReplyBody>;
@@ -38,7 +41,10 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const UNKNOWN_ENCODING: &str = "Unsupported compression type";
-static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// What kind of failure an answer tells: its body is Triton's, which has only a text.
+pub static ERROR_CODE: HeaderName = HeaderName::from_static("nerite-error-code");
+/// Where the JSON ends and binary tensors begin.
+pub static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Answers one request; never fails, every failure is an answer.
 ///
@@ -51,12 +57,33 @@ pub async fn answer(
     shared: &Arc<Shared>,
 ) -> Result<Reply, Infallible> {
     // The path is borrowed from the head, the body is read apart from it.
-    let (head, body) = request.into_parts();
-    let reply = match shared.guard.admit(&head, protocol, peer) {
-        Ok(permit) => dispatch(permit, &head, body, shared).await,
-        Err(refused) => Err(refused.into()),
+    let (head, mut body) = request.into_parts();
+    let (dialect, reply) = match shared.guard.admit(&head, protocol, peer) {
+        Ok(permit) => (
+            permit.dialect(),
+            dispatch(permit, &head, &mut body, shared).await,
+        ),
+        Err(refused) => (Dialect::default(), Err(refused.into())),
     };
-    Ok(reply.unwrap_or_else(|failure| failure.into_reply()))
+    let mut reply = reply.unwrap_or_else(|failure| failure.into_reply(dialect));
+    let reusable = reply.headers().get(CONNECTION).is_none();
+    if reusable && !body.is_end_stream() && !is_passed(&head, &mut body, shared).await {
+        reply
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(reply)
+}
+
+/// Most bytes that are read only to keep a connection whose request was answered without them.
+const UNWANTED: u64 = 1 << 20;
+
+/// Goes behind a body that was not read; whether the connection can be used again. hyper would close it
+/// without a word, and the client's next request would break.
+async fn is_passed(head: &Parts, body: &mut Incoming, shared: &Shared) -> bool {
+    // Whoever waits to be told to send the body has not sent it, and reading would tell.
+    let waits = head.headers.contains_key(EXPECT);
+    !waits && discard(body, UNWANTED, shared.options.arrival_timeout()).await
 }
 
 /// What is answered instead of a result.
@@ -82,12 +109,33 @@ impl From<Refused> for Failure {
             Refused::Error(error) => Self::Error(error),
             Refused::NoRoute => status(StatusCode::NOT_FOUND, "Not Found"),
             Refused::Method => status(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            Refused::Closed => status(StatusCode::FORBIDDEN, ""),
         }
     }
 }
 
 impl Failure {
-    fn into_reply(self) -> Reply {
+    /// What the failure is called, whatever its text is.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Error(error) => error.code.name(),
+            Self::Encoding => Code::Unsupported.name(),
+            Self::Status(status, _) => match *status {
+                StatusCode::NOT_FOUND => Code::NotFound.name(),
+                StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+                StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
+                StatusCode::REQUEST_TIMEOUT => "TIMEOUT",
+                _ => Code::InvalidArg.name(),
+            },
+        }
+    }
+
+    fn into_reply(self, dialect: Dialect) -> Reply {
+        let name = self.name();
+        let is_encoding = matches!(self, Self::Encoding);
+        if let Self::Status(StatusCode::FORBIDDEN, _) = self {
+            return empty(StatusCode::FORBIDDEN);
+        }
         let (status, text) = match self {
             Self::Error(error) => (
                 StatusCode::from_u16(error.code.http_status()).unwrap_or_default(),
@@ -96,8 +144,15 @@ impl Failure {
             Self::Status(status, text) => (status, text.into()),
             Self::Encoding => (StatusCode::NOT_IMPLEMENTED, UNKNOWN_ENCODING.into()),
         };
-        let mut reply = with_type(status, JSON, ReplyBody::one(v2::encode_error(&text)));
-        if text == UNKNOWN_ENCODING {
+        let told = match is_encoding && dialect == Dialect::SageMaker {
+            true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            false => dialect.status(status, name, &text),
+        };
+        let mut reply = with_type(told, JSON, ReplyBody::one(v2::encode_error(&text)));
+        reply
+            .headers_mut()
+            .insert(&ERROR_CODE, HeaderValue::from_static(name));
+        if is_encoding {
             let offered = HeaderValue::from_static(OFFERED);
             reply.headers_mut().insert(ACCEPT_ENCODING, offered);
         }
@@ -118,12 +173,19 @@ impl Failure {
 async fn dispatch(
     permit: Permit<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let route = permit.route();
     match route {
-        Route::ModelInfer(target) => model_infer(target, head, body, shared).await,
+        Route::ModelInfer(target) => {
+            let dialect = permit.dialect();
+            let reply = model_infer(target, head, body, dialect, shared).await;
+            reply.map(|reply| dialect.spoken(reply))
+        }
+        Route::SageMakerModels(model) => {
+            sagemaker::models(model, head, permit.sight(), body, shared).await
+        }
         Route::Generate(target) => generate::whole(target, head, body, shared).await,
         Route::GenerateStream(target) => generate::streamed(target, head, body, shared).await,
         Route::ServerLive => Ok(empty(StatusCode::OK)),
@@ -139,6 +201,12 @@ async fn dispatch(
             }
         }
         Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
+        Route::AllMetadata => Ok(all_metadata(permit.sight(), shared)),
+        Route::V1(V1::Alive) => Ok(v1::alive()),
+        Route::V1(V1::Models) => Ok(v1::models(permit.sight(), shared)),
+        Route::V1(V1::ModelReady(target)) => v1::model_ready(target, shared),
+        Route::V1(V1::Predict(target)) => v1::predict(target, head, body, shared).await,
+        Route::V1(V1::Explain(target)) => v1::explain(target, shared),
         Route::ModelMetadata(target) => {
             let table = shared.table();
             let number = target.number()?;
@@ -161,7 +229,7 @@ async fn dispatch(
                 Route::TraceSettings(target) => ("trace_settings", target.map(|t| t.name)),
                 _ => ("log_settings", None),
             };
-            let body = match head.method == hyper::Method::POST {
+            let body = match permit.writes() {
                 true => Some(read_body(body, None, shared).await?),
                 false => None,
             };
@@ -195,7 +263,8 @@ async fn dispatch(
 async fn model_infer(
     target: Target<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
+    dialect: Dialect,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
@@ -212,7 +281,7 @@ async fn model_infer(
     };
     let traced = shared.tracer.sample(&version, headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
-    let declared = headers.get(&HEADER_LENGTH);
+    let declared = dialect.header_length(head);
     let align_at = declared.and_then(number);
     let mut body = read_body(body, align_at, shared).await?;
     if let Some(encoding) = encoding {
@@ -221,7 +290,7 @@ async fn model_infer(
     mark(traced.as_ref(), Point::ReceiveEnd);
     let received = Instant::now();
     let parsed = declared
-        .map(|text| v2::parse_header_length(text.as_bytes(), body.len()))
+        .map(|text| v2::parse_header_length(text, body.len()))
         .transpose()
         .and_then(|length| v2::parse_request(&body, length, &version.spec));
     // From here on the tensors alone keep the body.
@@ -249,6 +318,33 @@ async fn model_infer(
         reply.extensions_mut().insert(RequestId(asked.id));
     }
     Ok(reply)
+}
+
+/// Makes sure that a body is not encoded.
+///
+/// # Errors
+/// If it is.
+pub fn plain(headers: &HeaderMap) -> Result<(), Failure> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => Err(Failure::Encoding),
+        _ => Ok(()),
+    }
+}
+
+/// The metadata of every model that may be seen and has a version that is ready.
+fn all_metadata(sight: Sight<'_>, shared: &Shared) -> Reply {
+    #[derive(Serialize)]
+    struct All {
+        models: Vec<Model>,
+    }
+    let table = shared.table();
+    let models = table
+        .names()
+        .filter(|name| sight.sees(name))
+        .filter_map(|name| table.find(name, None).ok())
+        .map(|version| Model::of(&table, version, false))
+        .collect();
+    json(&All { models })
 }
 
 fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {
@@ -354,7 +450,7 @@ fn metrics_page(shared: &Shared) -> Reply {
 /// # Errors
 /// If it is too long, stops, or breaks off.
 pub async fn read_body(
-    body: Incoming,
+    body: &mut Incoming,
     align_at: Option<usize>,
     shared: &Shared,
 ) -> Result<Bytes, Failure> {
@@ -412,17 +508,19 @@ async fn expanded(
     })
 }
 
-fn number(value: &HeaderValue) -> Option<usize> {
-    value.to_str().ok()?.parse().ok()
+fn number(text: &[u8]) -> Option<usize> {
+    str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn empty(status: StatusCode) -> Reply {
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(ReplyBody::default());
     *reply.status_mut() = status;
     reply
 }
 
-fn json(value: &impl Serialize) -> Reply {
+/// An answer that is a JSON object.
+pub fn json(value: &impl Serialize) -> Reply {
     let text = serde_json::to_vec(value).unwrap_or_default();
     with_type(StatusCode::OK, JSON, ReplyBody::one(text.into()))
 }

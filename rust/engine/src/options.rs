@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::grpc_options::GrpcOptions;
 use crate::latencies::LatencyOptions;
+use crate::routes::doors::Doors;
 
 /// Settings of an engine, fixed for its life.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,6 +55,8 @@ pub struct Options {
     pub http_header_forward: String,
     /// The same for gRPC metadata.
     pub grpc_header_forward: String,
+    /// What the ports of clouds lead to.
+    pub doors: Doors,
 }
 
 impl Default for Options {
@@ -79,6 +82,7 @@ impl Default for Options {
             remote_management: false,
             http_header_forward: String::new(),
             grpc_header_forward: String::new(),
+            doors: Doors::default(),
         }
     }
 }

@@ -6,11 +6,15 @@
 //! before its category and its need are given (`spec/triton.md` 1.2, 1.10). Only [`guard`] can read a path
 //! (`of` is private to this module), and it does so once it has seen who asks: nothing is answered unguarded.
 
+pub mod doors;
 pub mod guard;
+mod v1;
 
 use nerite_logic::Error;
 use nerite_logic::access::{Category, Need, Scope, Subject};
 use nerite_logic::wire::grpc::parse_version;
+
+pub use v1::V1;
 
 /// A model in a path, with the version if one is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum Route<'a> {
     ServerLive,
     ServerReady,
     ServerMetadata,
+    /// The metadata of every model.
+    AllMetadata,
     ModelReady(Target<'a>),
     ModelMetadata(Target<'a>),
     ModelConfig(Target<'a>),
@@ -51,6 +57,10 @@ pub enum Route<'a> {
     LogSettings,
     TraceSettings(Option<Target<'a>>),
     SharedMemory(Device, Ask, Option<&'a str>),
+    /// KServe's V1 protocol.
+    V1(V1<'a>),
+    /// The models of SageMaker's multi-model mode; GET tells, POST loads, DELETE unloads.
+    SageMakerModels(Option<&'a str>),
     /// On a port of its own.
     Metrics,
 }
@@ -80,12 +90,21 @@ impl<'a> Route<'a> {
 
     /// The route of a path without its query, if there is one.
     fn of(path: &'a str) -> Option<Self> {
-        let rest = path.strip_prefix("/v2")?;
+        match path.strip_prefix("/v2") {
+            Some(rest) => Self::of_v2(rest),
+            None => V1::of(path).map(Self::V1),
+        }
+    }
+
+    /// The route of what follows `/v2` in a path.
+    fn of_v2(rest: &'a str) -> Option<Self> {
         if rest.is_empty() {
             return Some(Self::ServerMetadata);
         }
         let rest = rest.strip_prefix('/')?;
         match rest {
+            "" => Some(Self::ServerMetadata),
+            "models" => Some(Self::AllMetadata),
             "health/live" => Some(Self::ServerLive),
             "health/ready" => Some(Self::ServerReady),
             "models/stats" => Some(Self::ModelStatistics(None)),
@@ -172,7 +191,11 @@ impl<'a> Route<'a> {
     /// Whether it answers to a method.
     #[must_use]
     pub fn answers_to(&self, method: &str) -> bool {
-        method == self.method() || (self.is_setting() && method == "POST")
+        match self {
+            Self::SageMakerModels(None) => matches!(method, "GET" | "POST"),
+            Self::SageMakerModels(Some(_)) => matches!(method, "GET" | "DELETE"),
+            _ => method == self.method() || (self.is_setting() && method == "POST"),
+        }
     }
 
     /// The method it answers to; settings, which are read with it, are set with POST.
@@ -184,6 +207,7 @@ impl<'a> Route<'a> {
             | Self::RepositoryModel(..)
             | Self::Generate(_)
             | Self::GenerateStream(_)
+            | Self::V1(V1::Predict(_) | V1::Explain(_))
             | Self::SharedMemory(_, Ask::Register | Ask::Unregister, _) => "POST",
             _ => "GET",
         }
@@ -197,14 +221,23 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn category(&self) -> Option<Category> {
         Some(match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady(_) => Category::Health,
-            Self::ServerMetadata | Self::ModelMetadata(_) => Category::Metadata,
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady(_)
+            | Self::V1(V1::Alive | V1::ModelReady(_)) => Category::Health,
+            Self::ServerMetadata
+            | Self::AllMetadata
+            | Self::ModelMetadata(_)
+            | Self::V1(V1::Models) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
-            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
-                Category::Inference
+            Self::ModelInfer(_)
+            | Self::Generate(_)
+            | Self::GenerateStream(_)
+            | Self::V1(V1::Predict(_) | V1::Explain(_)) => Category::Inference,
+            Self::RepositoryIndex | Self::RepositoryModel(..) | Self::SageMakerModels(_) => {
+                Category::ModelRepository
             }
-            Self::RepositoryIndex | Self::RepositoryModel(..) => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
@@ -216,21 +249,29 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn need(&self, writes: bool) -> Need {
         match self {
-            Self::ServerLive | Self::ServerReady | Self::ModelReady(_) => Need::Nothing,
+            Self::ServerLive
+            | Self::ServerReady
+            | Self::ModelReady(_)
+            | Self::V1(V1::Alive | V1::ModelReady(_)) => Need::Nothing,
             Self::ServerMetadata
+            | Self::AllMetadata
             | Self::ModelMetadata(_)
+            | Self::V1(V1::Models)
             | Self::ModelConfig(_)
             | Self::ModelStatistics(_)
             | Self::RepositoryIndex => Need::AnyKey,
-            Self::ModelInfer(_) | Self::Generate(_) | Self::GenerateStream(_) => {
-                Need::Scope(Scope::Infer)
-            }
+            Self::ModelInfer(_)
+            | Self::Generate(_)
+            | Self::GenerateStream(_)
+            | Self::V1(V1::Predict(_) | V1::Explain(_)) => Need::Scope(Scope::Infer),
             Self::RepositoryModel(..) => Need::Scope(Scope::Manage),
             Self::SharedMemory(_, Ask::Status, _) => Need::AnyKey,
             // What is registered is read and written in the server's name.
             Self::SharedMemory(..) => Need::Scope(Scope::Manage),
-            Self::LogSettings | Self::TraceSettings(_) if writes => Need::Scope(Scope::Manage),
-            Self::LogSettings | Self::TraceSettings(_) => Need::AnyKey,
+            Self::LogSettings | Self::TraceSettings(_) | Self::SageMakerModels(_) if writes => {
+                Need::Scope(Scope::Manage)
+            }
+            Self::LogSettings | Self::TraceSettings(_) | Self::SageMakerModels(_) => Need::AnyKey,
             Self::Metrics => Need::Scope(Scope::Metrics),
         }
     }
@@ -246,16 +287,21 @@ impl<'a> Route<'a> {
             | Self::ModelInfer(target)
             | Self::Generate(target)
             | Self::GenerateStream(target)
+            | Self::V1(V1::ModelReady(target) | V1::Predict(target) | V1::Explain(target))
             | Self::TraceSettings(Some(target)) => Subject::Model(target.name),
             Self::RepositoryModel(_, model, _) => Subject::Model(model),
+            Self::SageMakerModels(Some(name)) => Subject::Model(name),
             Self::ServerLive
             | Self::ServerReady
             | Self::ServerMetadata
+            | Self::AllMetadata
+            | Self::V1(V1::Alive | V1::Models)
             | Self::ModelStatistics(None)
             | Self::RepositoryIndex
             | Self::LogSettings
             | Self::SharedMemory(..)
             | Self::TraceSettings(None)
+            | Self::SageMakerModels(None)
             | Self::Metrics => Subject::Server,
         }
     }
@@ -421,7 +467,7 @@ mod tests {
     fn every_path_means_one_thing() {
         let table = [
             ("/v2", Some(Route::ServerMetadata)),
-            ("/v2/", None),
+            ("/v2/", Some(Route::ServerMetadata)),
             ("/v2/health/live", Some(Route::ServerLive)),
             ("/v2/health/ready", Some(Route::ServerReady)),
             ("/v2/health/ready/", None),
@@ -511,7 +557,13 @@ mod tests {
             ("/v2/repository/models/m/load/", None),
             ("/v2/repository/models/m/n/load", None),
             ("/v2/repository/models/m/keep", None),
-            ("/v1/models/m", None),
+            ("/v2/models", Some(Route::AllMetadata)),
+            ("/v2/models/", None),
+            (
+                "/v1/models/m",
+                Some(Route::V1(V1::ModelReady(target("m", None)))),
+            ),
+            ("/v1", None),
             ("", None),
         ];
         for (path, route) in table {

@@ -162,7 +162,8 @@ impl Engine {
             &options.http_restricted,
             &options.grpc_restricted,
             options.remote_management,
-        );
+        )
+        .with_doors(options.doors.clone());
         let forward = Forward::new(&options)?;
         let shared = Arc::new(Shared {
             options,

@@ -108,6 +108,11 @@ impl Table {
         })
     }
 
+    /// The names of all models, whether they accept requests or not.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().map(String::as_str)
+    }
+
     /// Every version that accepts requests, by name and number.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.models.values().flat_map(|entry| &entry.ready)

@@ -151,7 +151,7 @@ impl Files {
         })?;
         config.alpn_protocols = vec![match protocol {
             Protocol::Grpc => b"h2".to_vec(),
-            Protocol::Http | Protocol::Metrics => b"http/1.1".to_vec(),
+            _ => b"http/1.1".to_vec(),
         }];
         Ok(config)
     }

@@ -18,6 +18,7 @@ REPOSITORY = "Model repository"
 HTTP = "HTTP"
 GRPC = "gRPC"
 METRICS = "Metrics"
+CLOUDS = "SageMaker and Vertex AI"
 LOGGING = "Logging"
 TRACING = "Tracing"
 ACCESS = "Access"
@@ -115,10 +116,6 @@ def _tls(protocol: str) -> tuple[Flag, ...]:
 
 
 _LATER = "not offered yet"
-_SAGEMAKER = (
-    "the SageMaker endpoint is not offered; put the v2 HTTP port behind the container's proxy"
-)
-_VERTEX = "the Vertex AI endpoint is not offered; put the v2 HTTP port behind the container's proxy"
 _PINGS = "the pings of clients are answered, however many, and cost them nothing"
 _NO_GPU = "there is no GPU memory pool: backends manage the memory of their devices"
 
@@ -338,6 +335,56 @@ FLAGS: tuple[Flag, ...] = (
     ),
     *_tls("grpc"),
     *_tls("http"),
+    # SageMaker and Vertex AI.
+    Flag(
+        "--allow-sagemaker",
+        "bool",
+        "Open the port of SageMaker.",
+        CLOUDS,
+        default="false",
+        option="allow_sagemaker",
+    ),
+    Flag(
+        "--sagemaker-port",
+        "int",
+        "Its number; 0 takes a free one.",
+        CLOUDS,
+        default="8080",
+        option="sagemaker_port",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    ),
+    Flag(
+        "--sagemaker-safe-port-range",
+        "text",
+        "FIRST-LAST: --sagemaker-port must be one of these.",
+        CLOUDS,
+        option="sagemaker_safe_port_range",
+    ),
+    Flag(
+        "--allow-vertex-ai",
+        "bool",
+        "Open the port of Vertex AI; so it is if AIP_MODE is PREDICTION.",
+        CLOUDS,
+        option="allow_vertex_ai",
+    ),
+    Flag(
+        "--vertex-ai-port",
+        "int",
+        "Its number; AIP_HTTP_PORT unless given.",
+        CLOUDS,
+        default="8080",
+        option="vertex_ai_port",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    ),
+    Flag(
+        "--vertex-ai-default-model",
+        "text",
+        "The model of predictions; the only one unless given.",
+        CLOUDS,
+        option="vertex_ai_default_model",
+    ),
     # Metrics.
     Flag(
         "--allow-metrics",
@@ -531,6 +578,16 @@ FLAGS: tuple[Flag, ...] = (
         "buffers are pooled per model instance and size themselves",
     ),
     _warned(
+        "--sagemaker-thread-count",
+        "int",
+        "I/O threads serve all ports; set their number with --io-threads",
+    ),
+    _warned(
+        "--vertex-ai-thread-count",
+        "int",
+        "I/O threads serve all ports; set their number with --io-threads",
+    ),
+    _warned(
         "--buffer-manager-thread-count", "int", "batches are gathered by the model's instances"
     ),
     _warned(
@@ -570,14 +627,6 @@ FLAGS: tuple[Flag, ...] = (
     _warned("--grpc-http2-min-recv-ping-interval-without-data", "int", _PINGS, "300000"),
     _warned("--grpc-http2-max-ping-strikes", "int", _PINGS, "0"),
     # Refused: whoever asks for these relies on something that would not happen.
-    _refused("--allow-sagemaker", "bool", _SAGEMAKER, "false"),
-    _refused("--sagemaker-port", "int", _SAGEMAKER),
-    _refused("--sagemaker-safe-port-range", "text", _SAGEMAKER),
-    _refused("--sagemaker-thread-count", "int", _SAGEMAKER),
-    _refused("--allow-vertex-ai", "bool", _VERTEX, "false"),
-    _refused("--vertex-ai-port", "int", _VERTEX),
-    _refused("--vertex-ai-thread-count", "int", _VERTEX),
-    _refused("--vertex-ai-default-model", "text", _VERTEX),
     _refused("--cache-config", "list", f"a response cache is {_LATER}"),
     _refused("--rate-limit", "text", f"the rate limiter is {_LATER}", "off"),
     _refused("--rate-limit-resource", "list", f"the rate limiter is {_LATER}"),

@@ -17,6 +17,7 @@ import typer
 
 from nerite.cli import screen
 from nerite.cli.access import access_options
+from nerite.cli.doors import cloud_repository, door_options
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
 from nerite.cli.remote_models import local_path
@@ -55,10 +56,12 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
     Raises:
         InvalidArgument: No model is named, or a value is not acceptable.
     """
+    from nerite.server.environment import variables
     from nerite.server.options import ServerOptions
 
     values = dict(chosen.values)
-    repositories = tuple(map(local_path, (*paths, *values.pop("repositories", ()))))
+    given = (*paths, *values.pop("repositories", ())) or cloud_repository(variables())
+    repositories = tuple(map(local_path, given))
     if not repositories:
         raise InvalidArgument(
             "no models: name a model repository, a model folder or a model file, "
@@ -71,6 +74,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
     if words:
         values["tracing"] = trace_options(words)
     values["access"] = access_options(values)
+    values["doors"] = door_options(values, variables())
     if values.pop("strict_model_config", False):
         values["disable_auto_complete"] = True
     return ServerOptions(repositories=repositories, **values)

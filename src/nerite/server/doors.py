@@ -13,8 +13,9 @@ from typing import Literal, Protocol
 from urllib.parse import quote
 
 from nerite.errors import InvalidArgument
+from nerite.server.door_options import DoorOptions
 
-Spoken = Literal["http", "grpc", "metrics"]
+Spoken = Literal["http", "grpc", "metrics", "sagemaker", "vertex_ai"]
 PROTOCOLS: tuple[Spoken, ...] = ("http", "grpc", "metrics")
 UNIX = "unix:"
 
@@ -32,6 +33,8 @@ class Options(Protocol):
 
     @property
     def http_address(self) -> str: ...
+    @property
+    def doors(self) -> DoorOptions: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,18 @@ def doors(options: Options) -> list[Door]:
             unused = getattr(options, f"{protocol}_root_cert") and tls and tls[2] is None
             warnings = (_UNUSED_ROOTS.format(protocol),) if unused else ()
             found.append(Door(protocol, address, port, reuse, tls, warnings))
+    clouds = options.doors
+    address = _beside(options.http_address)
+    if clouds.sagemaker:
+        found.append(Door("sagemaker", address, clouds.sagemaker_port))
+    if clouds.vertex_ai:
+        found.append(Door("vertex_ai", address, clouds.vertex_ai_port))
     _check(found)
     return found
 
 
 def _beside(address: str) -> str:
-    # Metrics are scraped over the network even where requests come through a file.
+    # Metrics and clouds come over the network even where requests come through a file.
     return "0.0.0.0" if address.startswith(UNIX) else address  # noqa: S104
 
 

@@ -16,6 +16,7 @@ from nerite.config.settings import Settings
 from nerite.errors import InvalidArgument
 from nerite.models.options import LoadOptions
 from nerite.server.access_options import AccessOptions
+from nerite.server.door_options import DoorOptions
 from nerite.server.doors import doors
 from nerite.server.trace_options import TraceOptions
 
@@ -142,6 +143,10 @@ class ServerOptions:
     # Who may ask for what.
     access: AccessOptions = field(default_factory=AccessOptions)
     """Keys, restricted endpoints, management from other machines, forwarded headers."""
+
+    # Clouds.
+    doors: DoorOptions = field(default_factory=DoorOptions)
+    """The ports that SageMaker and Vertex AI expect."""
 
     # The process.
     server_id: str = "nerite"

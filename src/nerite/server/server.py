@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -196,7 +197,10 @@ class Server:
 
     @property
     def ports(self) -> dict[str, tuple[str, int]]:
-        """Protocol (`http`, `grpc`, `metrics`) -> address and number of the port that is open."""
+        """Protocol -> address and number of the port that is open.
+
+        The protocols are `http`, `grpc`, `metrics`, `sagemaker` and `vertex_ai`.
+        """
         return {protocol: (door.address, port) for protocol, (door, port) in self._doors.items()}
 
     def signature(self, name: str) -> str:
@@ -238,14 +242,14 @@ class Server:
         self._repository = Repository(
             stores_of(self.options), namespacing=self.options.model_namespacing
         )
-        engine = self._open_engine()
+        found = self._at_start(self._repository)
+        engine = self._open_engine([each.name for each in found])
         try:
             if self.options.access.api_keys:
                 self._keys = KeyWatch(self.options.access.api_keys, engine.set_keys)
             self._traces = TraceLoop(engine, self.trace_settings)
             self._traces.apply()
             self._listen(engine)
-            found = self._at_start(self._repository)
         except BaseException:
             self._engine = None
             if self._keys is not None:
@@ -290,7 +294,7 @@ class Server:
             Found(name, Path(name), problem=missing) for name in wanted if name not in there
         ]
 
-    def _open_engine(self) -> Engine:
+    def _open_engine(self, models: Sequence[str]) -> Engine:
         from nerite import _core
 
         options = self.options
@@ -322,6 +326,7 @@ class Server:
                 "quantiles": [list(pair) for pair in options.summary_quantiles],
             },
             **options.access.engine_options(),
+            "doors": options.doors.engine_options(models),
         }
         self._engine = _core.Engine(chosen)
         return self._engine
@@ -367,4 +372,6 @@ _SERVICES = {
     "http": "Started HTTPService",
     "grpc": "Started GRPCInferenceService",
     "metrics": "Started Metrics Service",
+    "sagemaker": "Started Sagemaker HTTPService",
+    "vertex_ai": "Started Vertex AI HTTPService",
 }

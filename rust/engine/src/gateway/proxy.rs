@@ -146,7 +146,7 @@ impl Errand<'_> {
         speech: Speech,
         path: &str,
         headers: HeaderMap,
-        body: Incoming,
+        mut body: Incoming,
     ) -> Result<Response<Reply>, Failure> {
         if speech == Speech::Grpc {
             let text = "it is asked over HTTP only";
@@ -157,7 +157,7 @@ impl Errand<'_> {
             align: Align::At(0),
             patience: self.shared.options.arrival_timeout(),
         };
-        let body = read(body, how).await.map_err(|why| self.unreadable(&why))?;
+        let body = read(&mut body, how).await.map_err(|why| self.unreadable(&why))?;
         if let Some(mut tap) = self.request_tap(&headers) {
             tap.see(&body);
             tap.end();

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
 use nerite_logic::access::{Asker, Category, Group, Key, Keys, Need, Restrictions, Scope, Subject};
 use nerite_logic::wire::grpc::peek;
 use nerite_logic::{Code, Error};
 
+use super::doors::{Dialect, Doors};
 use super::{Route, Rpc};
 use crate::connection::Protocol;
 
@@ -57,6 +58,7 @@ pub struct Guard {
     http: Restrictions,
     grpc: Restrictions,
     remote_management: bool,
+    doors: Doors,
 }
 
 impl Guard {
@@ -70,7 +72,15 @@ impl Guard {
             http,
             grpc,
             remote_management,
+            doors: Doors::default(),
         }
+    }
+
+    /// The same, with doors for clouds.
+    #[must_use]
+    pub fn with_doors(mut self, doors: Doors) -> Self {
+        self.doors = doors;
+        self
     }
 
     /// From now on everything but health needs one of these keys.
@@ -84,25 +94,21 @@ impl Guard {
     /// # Errors
     /// Why it is not admitted.
     pub fn admit<'a>(
-        &self,
+        &'a self,
         head: &'a Parts,
         protocol: Protocol,
         peer: Peer,
     ) -> Result<Permit<'a>, Refused> {
-        let path = head.uri.path();
-        let route = match protocol {
-            Protocol::Metrics => Route::of_metrics(path),
-            _ => Route::of(path),
-        };
-        let writes = head.method != Method::GET;
-        let need = route.map_or(Need::AnyKey, |route| route.need(writes));
+        let door = self.doors.door(head, protocol);
+        let writes = door.writes;
+        let need = door.route.map_or(Need::AnyKey, |route| route.need(writes));
         let armed = self.armed.load(Ordering::Relaxed);
         let key = if armed {
             self.key(need, &head.headers)?
         } else {
             None
         };
-        let route = route.ok_or(Refused::NoRoute)?;
+        let route = door.route.ok_or(Refused::NoRoute)?;
         if armed && let Some(category) = route.category() {
             self.open_http(category, &head.headers)?;
         }
@@ -114,13 +120,21 @@ impl Guard {
             need.met(
                 asker,
                 route.subject(),
-                format_args!("{} {path}", head.method),
+                format_args!("{} {}", head.method, head.uri.path()),
             )?;
         }
-        if !route.answers_to(head.method.as_str()) {
+        if !door.answers {
             return Err(Refused::Method);
         }
-        Ok(Permit { route, key })
+        if door.closed {
+            return Err(Refused::Closed);
+        }
+        Ok(Permit {
+            route,
+            key,
+            writes,
+            dialect: door.dialect,
+        })
     }
 
     /// Admits a gRPC call before its message is read: what is said here needs only its head.
@@ -209,6 +223,8 @@ pub enum Refused {
     NoRoute,
     /// What is there does not answer to this method.
     Method,
+    /// This port leads there for nobody.
+    Closed,
 }
 
 impl From<Error> for Refused {
@@ -222,6 +238,8 @@ impl From<Error> for Refused {
 pub struct Permit<'a> {
     route: Route<'a>,
     key: Option<Arc<Key>>,
+    writes: bool,
+    dialect: Dialect,
 }
 
 impl<'a> Permit<'a> {
@@ -229,6 +247,18 @@ impl<'a> Permit<'a> {
     #[must_use]
     pub const fn route(&self) -> Route<'a> {
         self.route
+    }
+
+    /// Whether something is to be changed, where a route both tells and changes.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        self.writes
+    }
+
+    /// Whose habits the answer follows.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Which models of a list whoever asks may see.

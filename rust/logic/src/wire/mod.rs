@@ -5,4 +5,5 @@ pub mod classification;
 pub mod compression;
 pub mod grpc;
 pub mod json;
+pub mod v1;
 pub mod v2;

@@ -14,3 +14,4 @@ mod json;
 mod memory;
 mod protobuf;
 mod seeds;
+mod v1;

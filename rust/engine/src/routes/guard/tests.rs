@@ -4,7 +4,7 @@
 use hyper::Request;
 use nerite_logic::Code;
 
-use super::super::{Ask, Device, Target};
+use super::super::{Ask, Device, Target, V1};
 use super::*;
 
 const MODEL: Target<'static> = Target {
@@ -18,7 +18,13 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
         None => Route::ServerLive,
         Some(Route::ServerLive) => Route::ServerReady,
         Some(Route::ServerReady) => Route::ServerMetadata,
-        Some(Route::ServerMetadata) => Route::ModelReady(MODEL),
+        Some(Route::ServerMetadata) => Route::AllMetadata,
+        Some(Route::AllMetadata) => Route::V1(V1::Alive),
+        Some(Route::V1(V1::Alive)) => Route::V1(V1::Models),
+        Some(Route::V1(V1::Models)) => Route::V1(V1::ModelReady(MODEL)),
+        Some(Route::V1(V1::ModelReady(_))) => Route::V1(V1::Predict(MODEL)),
+        Some(Route::V1(V1::Predict(_))) => Route::V1(V1::Explain(MODEL)),
+        Some(Route::V1(V1::Explain(_))) => Route::ModelReady(MODEL),
         Some(Route::ModelReady(_)) => Route::ModelMetadata(MODEL),
         Some(Route::ModelMetadata(_)) => Route::ModelConfig(MODEL),
         Some(Route::ModelConfig(_)) => Route::ModelStatistics(None),
@@ -50,7 +56,9 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
             Some((device, ask)) => Route::SharedMemory(device, ask, None),
             None => Route::Metrics,
         },
-        Some(Route::Metrics) => return None,
+        Some(Route::Metrics) => Route::SageMakerModels(None),
+        Some(Route::SageMakerModels(None)) => Route::SageMakerModels(Some("m")),
+        Some(Route::SageMakerModels(Some(_))) => return None,
     })
 }
 
@@ -77,6 +85,12 @@ fn path_of(route: Route<'_>) -> String {
         Route::ServerLive => "/v2/health/live",
         Route::ServerReady => "/v2/health/ready",
         Route::ServerMetadata => "/v2",
+        Route::AllMetadata => "/v2/models",
+        Route::V1(V1::Alive) => "/",
+        Route::V1(V1::Models) => "/v1/models",
+        Route::V1(V1::ModelReady(_)) => "/v1/models/m",
+        Route::V1(V1::Predict(_)) => "/v1/models/m:predict",
+        Route::V1(V1::Explain(_)) => "/v1/models/m:explain",
         Route::ModelReady(_) => "/v2/models/m/ready",
         Route::ModelMetadata(_) => "/v2/models/m",
         Route::ModelConfig(_) => "/v2/models/m/config",
@@ -103,6 +117,8 @@ fn path_of(route: Route<'_>) -> String {
             return format!("/v2/{device}sharedmemory/{region}{}", ask_word(ask));
         }
         Route::Metrics => "/metrics",
+        Route::SageMakerModels(None) => "/models",
+        Route::SageMakerModels(Some(_)) => "/models/m",
     };
     path.to_owned()
 }
@@ -166,6 +182,7 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
 fn port_of(route: Route<'_>) -> Protocol {
     match route {
         Route::Metrics => Protocol::Metrics,
+        Route::SageMakerModels(_) => Protocol::SageMaker,
         _ => Protocol::Http,
     }
 }
@@ -301,7 +318,13 @@ fn only_health_is_open_and_only_management_is_for_whoever_is_near() {
             }
         }
     }
-    let health = ["/v2/health/live", "/v2/health/ready", "/v2/models/m/ready"];
+    let health = [
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/",
+        "/v1/models/m",
+        "/v2/models/m/ready",
+    ];
     assert_eq!(open, health);
 }
 
@@ -420,7 +443,12 @@ fn odd_forms_of_a_path_are_not_a_way_around() {
         "http://other/v2/models/m/infer?/v2/health/live",
         "//v2/health/live",
         "/metrics",
-        "/",
+        "//",
+        "/v1/models/m:predict/",
+        "/v1/models/m/:predict",
+        "/V1/models/m:predict",
+        "//v1/models/m",
+        "/v1/models/m:predict?/v1/models/m",
         "*",
     ] {
         for method in ["GET", "POST", "OPTIONS"] {
