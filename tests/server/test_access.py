@@ -74,7 +74,6 @@ def test_without_a_key_no_call_answers_but_health(keyed: Keyed) -> None:
             open_ = path == f"/inference.GRPCInferenceService/{method}" and method in HEALTH_CALLS
             assert called(keyed.server, path)[0] == ("OK" if open_ else "UNAUTHENTICATED"), path
     assert called(keyed.server, "/grpc.health.v1.Health/Check")[0] == "OK"
-    assert called(keyed.server, "/grpc.health.v1.Health/Watch")[0] == "UNAUTHENTICATED"
 
 
 def test_a_refusal_says_how_to_ask_and_comes_before_the_body(keyed: Keyed) -> None:
