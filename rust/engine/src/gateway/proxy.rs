@@ -157,7 +157,9 @@ impl Errand<'_> {
             align: Align::At(0),
             patience: self.shared.options.arrival_timeout(),
         };
-        let body = read(&mut body, how).await.map_err(|why| self.unreadable(&why))?;
+        let body = read(&mut body, how)
+            .await
+            .map_err(|why| self.unreadable(&why))?;
         if let Some(mut tap) = self.request_tap(&headers) {
             tap.see(&body);
             tap.end();

@@ -198,11 +198,10 @@ impl Guard {
     }
 
     fn open_grpc(&self, category: Category, headers: &HeaderMap) -> Result<(), Error> {
-        // Triton's status, though PERMISSION_DENIED would be the word: its clients know this one.
+        // Triton says UNAVAILABLE, which tells clients to try again.
         open(&self.grpc, category, headers).map_err(|header| {
-            Error::unavailable(format!(
-                "This protocol is restricted, expecting header '{header}'"
-            ))
+            let text = format!("This protocol is restricted, expecting header '{header}'");
+            Error::new(Code::PermissionDenied, text)
         })
     }
 }
