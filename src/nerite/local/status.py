@@ -21,7 +21,7 @@ from nerite.local.components import Component, is_stopped
 from nerite.local.copies import CopyView
 from nerite.local.supervisor import GroupView
 
-_ROLES = ("predictor", "transformer", "explainer")
+ROLES = ("predictor", "transformer", "explainer")
 _NOT_AVAILABLE = "MinimumReplicasUnavailable"
 _NO_MINIMUM = "Deployment does not have minimum availability."
 CANNOT_RUN = "CannotRunHere"
@@ -63,7 +63,7 @@ def service_status(rendering: Rendering, running: Running, last: Object, now: fl
     service = rendering.service
     conditions = _conditions(rendering, running)
     status: Object = {
-        "conditions": _since(conditions, last.get("conditions", []), now),
+        "conditions": since(conditions, last.get("conditions", []), now),
         "deploymentMode": deployment_mode(service.object),
         "modelStatus": _model_status(rendering, running),
         "observedGeneration": service.object["metadata"].get("generation", 1),
@@ -92,7 +92,8 @@ def _entry(running: Running) -> GroupView | None:
 # Conditions.
 
 
-def _condition(kind: str, status: str, reason: str = "", message: str = "") -> Object:
+def condition(kind: str, status: str, reason: str = "", message: str = "") -> Object:
+    """A condition but for the time."""
     found = {"type": kind, "status": status}
     if reason:
         found["reason"] = reason
@@ -105,43 +106,55 @@ def _conditions(rendering: Rendering, running: Running) -> list[Object]:
     service = rendering.service
     if is_stopped(service):
         return [
-            _condition("PredictorReady", "False", "Stopped"),
-            _condition("Ready", "False", "Stopped"),
-            _condition("Stopped", "True"),
+            condition("PredictorReady", "False", "Stopped"),
+            condition("Ready", "False", "Stopped"),
+            condition("Stopped", "True"),
         ]
     if rendering.failure and not running.groups:
         kinds = ("IngressReady", "PredictorReady", "Ready")
-        return [_condition(kind, "Unknown") for kind in kinds]
+        return [condition(kind, "Unknown") for kind in kinds]
     found = []
-    for role in _ROLES:
+    for role in ROLES:
         if role in service.spec:
             found.append(_role_condition(f"{role.title()}Ready", running.of(role)))
     if service.spec.get("canary"):
         canaries = running.of("predictor", canary=True)
         found.append(_role_condition("CanaryPredictorReady", canaries))
-    ingress = _condition("IngressReady", "True")
-    for condition in reversed(found):
-        if condition["status"] != "True":
-            role = condition["type"].removesuffix("Ready")
-            ingress = _condition("IngressReady", "False", f"{role} ingress not created")
+    ingress = condition("IngressReady", "True")
+    for each in reversed(found):
+        if each["status"] != "True":
+            role = each["type"].removesuffix("Ready")
+            ingress = condition("IngressReady", "False", f"{role} ingress not created")
     # Ready tells the reason of the ingress, which waits for everything else, as in a cluster.
     ready = {**ingress, "type": "Ready"}
-    found += [ingress, ready, _condition("Stopped", "False")]
-    return sorted(found, key=lambda condition: str(condition["type"]))
+    found += [ingress, ready, condition("Stopped", "False")]
+    return sorted(found, key=lambda each: str(each["type"]))
 
 
 def _role_condition(kind: str, groups: Sequence[GroupView]) -> Object:
     if groups and all(group.serving for group in groups):
-        return _condition(kind, "True")
+        return condition(kind, "True")
     for group in groups:
         if group.serving:
             continue
         obstacle = next((c.obstacle for c in group.wanted if c.obstacle), "")
         if obstacle:
-            return _condition(kind, "False", CANNOT_RUN, obstacle)
+            return condition(kind, "False", CANNOT_RUN, obstacle)
         why = _why_not(group)
-        return _condition(kind, "False", _NOT_AVAILABLE, f"{_NO_MINIMUM} {why}".strip())
-    return _condition(kind, "False", _NOT_AVAILABLE, _NO_MINIMUM)
+        return condition(kind, "False", _NOT_AVAILABLE, f"{_NO_MINIMUM} {why}".strip())
+    return condition(kind, "False", _NOT_AVAILABLE, _NO_MINIMUM)
+
+
+def why_absent(rendering: Rendering, groups: Sequence[GroupView]) -> str:
+    """What a client of a component is told that nobody answers for."""
+    if is_stopped(rendering.service):
+        return "it is stopped (annotation serving.kserve.io/stop)"
+    for group in groups:
+        obstacle = next((c.obstacle for c in group.wanted if c.obstacle), "")
+        if why := obstacle or _why_not(group):
+            return why
+    failure = rendering.failure
+    return (failure.message or failure.error) if failure else "it is not started yet"
 
 
 def _why_not(group: GroupView) -> str:
@@ -153,7 +166,7 @@ def _why_not(group: GroupView) -> str:
     if copy.problem:
         return copy.problem
     if copy.fetching:
-        return "The model is being fetched."
+        return f"The model is being fetched: {copy.progress or 'begun'}."
     if copy.failing and copy.last_exit is not None:
         return f"It ended with exit code {copy.last_exit.code}: {copy.last_exit.message}"
     if copy.restarts and copy.last_exit is not None:
@@ -161,7 +174,7 @@ def _why_not(group: GroupView) -> str:
     return "The model is being loaded."
 
 
-def _since(conditions: list[Object], last: Sequence[Object], now: float) -> list[Object]:
+def since(conditions: list[Object], last: Sequence[Object], now: float) -> list[Object]:
     """The conditions with the time since when each has its status."""
     before = {condition["type"]: condition for condition in last}
     for condition in conditions:
@@ -184,7 +197,7 @@ def _latest(group: GroupView) -> CopyView | None:
 
 def _components(running: Running) -> Object:
     found: Object = {}
-    for role in _ROLES:
+    for role in ROLES:
         groups = running.of(role)
         if not groups:
             continue
