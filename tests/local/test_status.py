@@ -199,8 +199,8 @@ def test_what_is_not_ready_gets_no_requests() -> None:
         (SKLEARN, [], "it is not started yet"),
         (MODEL % ("homemade", "v1", ""), [], "No runtime found to support"),
         (SKLEARN, [group(replace(PREDICTOR, obstacle="no engine"))], "no engine"),
-        (SKLEARN, [group(PREDICTOR, copy_of(PREDICTOR, fetching=True, progress="2.0 MB of 9.0 MB"))],
-         "The model is being fetched: 2.0 MB of 9.0 MB."),
+        (SKLEARN, [group(PREDICTOR, copy_of(PREDICTOR, fetching=True, progress="2 of 9 MB"))],
+         "The model is being fetched: 2 of 9 MB."),
     ],
 )  # fmt: skip
 def test_clients_are_told_why_nobody_answers(text: str, groups: list[GroupView], told: str) -> None:
@@ -255,7 +255,7 @@ def test_the_table_has_kserves_columns() -> None:
     }
     everywhere = cells(shown(), "InferenceService", NOW + 61, wide=True, namespaces=True)
     assert everywhere[:2] == ["lab", "irises"]
-    assert everywhere[-4:-1] == ["61s", "kserve-sklearnserver", "InProgress"]
+    assert everywhere[-5:-1] == ["61s", "", "kserve-sklearnserver", "InProgress"]
     assert aligned([["A", "B"], ["long", ""]]) == ["A      B", "long"]
 
 

@@ -31,7 +31,7 @@ class FetchReport:
     ) -> None:
         """`show` gets the state now and then, `log` a line; `unwanted` ends everything."""
         self._show, self._log, self._unwanted, self._clock = show, log, unwanted, clock
-        self._shown = self._logged = clock()
+        self._shown, self._logged = float("-inf"), clock()
         self._last = ""
         self._uri = ""
 
