@@ -1,4 +1,4 @@
-"""What `nerite up` serves through its gateway: by host and path, over gRPC, as graphs, under load."""
+"""The gateway of `nerite up`: by host and path, over gRPC, graphs, failures under load."""
 
 from __future__ import annotations
 
