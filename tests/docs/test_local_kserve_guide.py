@@ -66,7 +66,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
         assert "InferenceService [irises] is Ready" in verbs
         assert '"data":[0' in asked.replace(" ", "")
         assert asked.count('"name":"irises"') == 3
-        assert by_grpc == "[0]\n"
+        assert by_grpc == "[[0]]\n"
         assert canary == "inferenceservice.serving.kserve.io/irises configured\n"
         assert re.search(r'"now".*"data":\[0\].*"data":\[2\]|"next".*\[2\].*\[0\]', of_graph)
         assert 'inferencegraph.serving.kserve.io "both" deleted' in of_graph

@@ -12,13 +12,14 @@ from tests.local.test_components import MODEL, WITH_TRANSFORMER, cluster_of, com
 from nerite.kserve.gateway import RouteTable
 from nerite.kserve.rendering import Rendering, render_service
 from nerite.local.components import Component
-from nerite.local.copies import CopyView
+from nerite.local.copy_view import CopyView
 from nerite.local.describing import described
 from nerite.local.events import Events, happened, readiness
 from nerite.local.lifeline import Exit
 from nerite.local.overview import overview
 from nerite.local.routes import service_route
-from nerite.local.status import Running, service_status
+from nerite.local.running import Running
+from nerite.local.status import service_status
 from nerite.local.supervisor import GroupView
 from nerite.local.tables import aligned, cells, columns, human_duration
 

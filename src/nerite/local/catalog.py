@@ -18,7 +18,7 @@ from nerite.kserve.admission import CREDENTIAL_KINDS, Cluster, Key, admit_all, i
 from nerite.kserve.documents import Document, Object
 from nerite.kserve.resources import GROUP, KINDS, Resource
 from nerite.local.database import Database, Stored
-from nerite.local.status import timestamp
+from nerite.local.running import timestamp
 
 #: Kind -> the plural that its URLs and messages use.
 PLURALS = {

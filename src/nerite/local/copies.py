@@ -17,8 +17,9 @@ from nerite.downloads.sources import without_secrets
 from nerite.errors import NeriteError
 from nerite.local.components import Component
 from nerite.local.containers import Container, Placement, place
+from nerite.local.copy_view import CopyView
 from nerite.local.fetching import FETCH_LOG, Abandoned, FetchReport
-from nerite.local.lifeline import Action, Exit, Lifeline, Phase
+from nerite.local.lifeline import Action, Lifeline, Phase
 from nerite.local.logs import Tail
 from nerite.local.processes import Child
 from nerite.local.rollout import CopyState
@@ -40,31 +41,6 @@ class Revision:
     def name(self) -> str:
         """Differs exactly if other processes would be started."""
         return "-".join([self.component.digest, *self.hosts.values()])
-
-
-@dataclass(frozen=True, slots=True)
-class CopyView:
-    """A copy as others may see it."""
-
-    number: int
-    component: Component
-    ready: bool
-    stopping: bool
-    fetching: bool
-    port: int | None
-    grpc_port: int | None
-    pids: tuple[int, ...]
-    restarts: int
-    failing: bool
-    problem: str
-    last_exit: Exit | None
-    progress: str = ""
-    """How far the fetching is, where something is downloaded."""
-
-    @property
-    def url(self) -> str:
-        """Its address for HTTP on this machine."""
-        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(slots=True)

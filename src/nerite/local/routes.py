@@ -12,8 +12,9 @@ from typing import Protocol
 
 from nerite.kserve.gateway import Component, Logger, Replica, Revision, RouteTable, Service
 from nerite.kserve.rendering import Rendering
+from nerite.local.running import Running, shares
 from nerite.local.sidecars import batcher_of, logger_of, logger_problem, timeout_of
-from nerite.local.status import ROLES, Running, shares, why_absent
+from nerite.local.status import ROLES, why_absent
 from nerite.local.supervisor import GroupView
 
 

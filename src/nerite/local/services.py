@@ -20,8 +20,9 @@ from nerite.local.components import Component, desired_components
 from nerite.local.database import Database
 from nerite.local.events import Events, happened, readiness
 from nerite.local.routes import service_route
+from nerite.local.running import Running
 from nerite.local.stand_ins import Machine
-from nerite.local.status import Running, service_status
+from nerite.local.status import service_status
 from nerite.local.supervisor import GroupView
 
 Key = tuple[str, str]

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nerite.local.components import Component
-from nerite.local.copies import Copy, CopyView, Revision
+from nerite.local.copies import Copy, Revision
+from nerite.local.copy_view import CopyView
 from nerite.local.rollout import next_step
 from nerite.local.tools import Tools
 
