@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import tritonclient.grpc
-from tests.kserve.stubs import stubs
+from tests.kserve.stubs import Call, Handler, stubs
 from tests.local.daemons import NERITE, Up, condition, up
 from tests.local.manifests import FLOWERS, infer, isvc, url_of, write
 
@@ -204,6 +205,37 @@ def test_a_graph_of_urls_runs_alone(tmp_path: Path) -> None:
         with up(tmp_path / "home", "-f", file) as daemon:
             daemon.until(lambda line: line.startswith("default/urls  Ready=True"))
             assert post(f"http://{daemon.http}/serving/default/urls", b'{"step": 0}') == {"step": 2}
+
+
+def test_what_cannot_be_routed_says_why_and_harms_no_other(running: Up, tmp_path: Path) -> None:
+    late = isvc("late", "onnx", "/nowhere", predictor={"timeout": 2**40})
+    running.run("apply", "-f", write(tmp_path / "late.yaml", late))
+    with pytest.raises(HTTPError) as refused:
+        post(f"http://{running.http}/serving/default/late/v2", b"{}")
+    assert refused.value.code == 503
+    assert "timeout_secs is 1099511627776" in refused.value.read().decode()
+    assert infer(url_of(running.service("double")), "double", "x", [[1, 2]]) == [2, 4]
+    assert running.run("delete", "-f", tmp_path / "late.yaml").returncode == 0
+
+
+def test_a_logger_tells_its_sink(daemon: Up, tmp_path: Path, models: Path) -> None:
+    told: queue.Queue[Call] = queue.Queue()
+
+    def hear(handler: Handler, call: Call) -> None:
+        told.put(call)
+        handler.reply(200, {}, b"")
+
+    with stubs({"*": hear}) as sink:
+        value = isvc("double", "onnx", models / "double")
+        value["spec"]["predictor"]["logger"] = {"url": f"{sink.url}/heard", "mode": "all"}
+        daemon.run("apply", "-f", write(tmp_path / "a.yaml", value))
+        assert infer(url_of(daemon.ready("double")), "double", "x", [[1, 2]]) == [2, 4]
+        heard = {
+            call.headers["ce-type"]: json.loads(call.body)
+            for call in (told.get(timeout=30), told.get(timeout=30))
+        }
+    assert heard["org.kubeflow.serving.inference.request"]["inputs"][0]["data"] == [[1, 2]]
+    assert heard["org.kubeflow.serving.inference.response"]["outputs"][0]["data"] == [2, 4]
 
 
 def test_what_is_killed_under_load_is_repaired_and_no_other_is_touched(running: Up) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 
-from nerite.errors import Unavailable
-from nerite.kserve.gateway import Gateway, GatewayOptions, RouteTable
+from nerite.errors import InvalidArgument, Unavailable
+from nerite.kserve.gateway import Component, Gateway, GatewayOptions, RouteTable, Service
 
 _ADDRESS = "127.0.0.1"
 #: How long the last answers may take to reach their clients; the components are gone by then.
@@ -56,8 +56,14 @@ class Front:
         return self._gateway
 
     def configure(self, table: RouteTable) -> None:
-        """Replaces the routes."""
-        self.gateway.update(table)
+        """Replaces the routes; a service that cannot be routed answers why, and harms no other."""
+        try:
+            self.gateway.update(table)
+        except InvalidArgument:
+            # What KServe admits may still be too much, like a timeout of centuries.
+            with Gateway() as trial:
+                services = [_or_absent(service, trial) for service in table.services]
+            self.gateway.update(RouteTable(services))
 
     def url(self, namespace: str, name: str) -> str:
         """A URL that needs no `Host` header."""
@@ -75,3 +81,12 @@ class Front:
         """Gives everything back."""
         if self._gateway is not None:
             self._gateway.close(_DRAIN_SECS)
+
+
+def _or_absent(service: Service, trial: Gateway) -> Service:
+    try:
+        trial.update(RouteTable([service]))
+    except InvalidArgument as why:
+        absent = [Component(each.name, absent=str(why)) for each in service.components]
+        return Service(service.name, service.namespace, absent)
+    return service
