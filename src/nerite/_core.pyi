@@ -195,8 +195,11 @@ class Gateway:
             InvalidArgument: An option is unknown or has the wrong type or range.
         """
 
-    def listen(self, address: str, port: int) -> int:
+    def listen(self, address: str, port: int, host: str | None = None) -> int:
         """Opens a port, for HTTP/1.1 and gRPC alike, and returns its number.
+
+        Args:
+            host: All requests to this port are taken as to this host, whatever they name.
 
         Raises:
             Unavailable: The port cannot be bound; the text names address, port and cause.

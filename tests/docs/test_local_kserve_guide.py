@@ -37,7 +37,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
     environment = {**os.environ, "NERITE_HOME": str(home), "PATH": path}
     monkeypatch.chdir(tmp_path)
     blocks = BLOCKS.findall(text)
-    assert len(blocks) == 8
+    assert len(blocks) == 11
     start = next(i for i, block in enumerate(blocks) if block[2].startswith("nerite up"))
     for name, kind, block in blocks[:start]:
         if kind == "python":
@@ -47,11 +47,28 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
         else:
             assert block == "pip install 'nerite[kserve,sklearn]'\n"
     with up(home, *blocks[start][2].split()[2:]) as daemon:
-        shown = [follow(block, tmp_path, environment) for _, _, block in blocks[start + 1 :]]
-        verbs, asked, canary, deleted = shown
+        shown = []
+        for name, kind, block in blocks[start + 1 :]:
+            # The guide's ports may be taken; those of this daemon are free ones.
+            block = block.replace("localhost:8081", daemon.grpc)
+            block = block.replace(":8080", f":{daemon.http.rpartition(':')[2]}")
+            if kind == "yaml":
+                (tmp_path / name).write_text(block)
+            elif kind == "python":
+                words = [sys.executable, "-c", block]
+                shown.append(
+                    subprocess.run(words, check=True, capture_output=True, text=True).stdout
+                )
+            else:
+                shown.append(follow(block, tmp_path, environment))
+        verbs, asked, by_grpc, canary, _, of_graph = shown
         assert "inferenceservice.serving.kserve.io/irises condition met" in verbs
         assert "InferenceService [irises] is Ready" in verbs
         assert '"data":[0' in asked.replace(" ", "")
+        assert asked.count('"name":"irises"') == 3
+        assert by_grpc == "[[0]]\n"
         assert canary == "inferenceservice.serving.kserve.io/irises configured\n"
-        assert deleted.endswith('inferenceservice.serving.kserve.io "irises" deleted\n')
+        assert re.search(r'"now".*"data":\[0\].*"data":\[2\]|"next".*\[2\].*\[0\]', of_graph)
+        assert 'inferencegraph.serving.kserve.io "both" deleted' in of_graph
+        assert of_graph.endswith('inferenceservice.serving.kserve.io "irises" deleted\n')
         assert daemon.stop() == 0

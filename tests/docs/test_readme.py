@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -11,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
+from tests.local.daemons import Up, up
 from tests.serving import FREE_PORTS, served
 
 from nerite.cli import demo_models
@@ -29,6 +32,18 @@ LINES = [
 ]
 NERITE = ".venv/bin/nerite"
 pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def daemon(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """What the README's `nerite up` runs, on free ports."""
+    (line,) = [line for line in LINES if line.startswith(f"{NERITE} up")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(CHECKOUT)
+        with up(tmp_path_factory.mktemp("readme"), *shlex.split(line)[2:]) as running:
+            for name in ("speech", "file-kinds"):
+                running.ready(name)
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +79,36 @@ def test_serve_lines_serve(line: str, server: Server) -> None:
             assert answer.status == 200
 
 
+VERBS = [line for line in LINES if line.startswith((f"{NERITE} wait", f"{NERITE} get"))]
+
+
+@pytest.mark.parametrize("line", VERBS)
+def test_verbs_work_beside_the_daemon(line: str, daemon: Up) -> None:
+    shown = daemon.run(*shlex.split(line)[1:])
+    assert shown.returncode == 0
+    assert "speech" in shown.stdout
+
+
+def test_the_graph_of_the_readme_chooses(daemon: Up) -> None:
+    url = f"http://{daemon.http}/serving/default/triage"
+    zeros = np.zeros((1, 576), np.float32).tolist()
+    state = np.zeros((1, 1, 128), np.float32).tolist()
+    sound = [("input", [1, 576], zeros), ("h", [1, 1, 128], state), ("c", [1, 1, 128], state)]
+    tensors = [
+        {"name": name, "shape": shape, "datatype": "FP32", "data": data}
+        for name, shape, data in sound
+    ]
+    with urlopen(url, json.dumps({"inputs": tensors}).encode(), timeout=10) as answer:
+        assert json.load(answer)["model_name"] == "speech"
+
+
 @pytest.mark.parametrize(
     "line",
-    [line for line in LINES if line.startswith(NERITE) and f"{NERITE} serve" not in line],
+    [
+        line
+        for line in LINES
+        if line.startswith(NERITE) and line.split()[1] not in ("serve", "up", "wait", "get")
+    ],
 )
 def test_client_lines_work_beside_the_server(line: str, server: Server) -> None:
     words = words_of(line)
@@ -76,10 +118,11 @@ def test_client_lines_work_beside_the_server(line: str, server: Server) -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("curl ")])
-def test_curl_lines_name_endpoints(line: str, server: Server) -> None:
-    url = line.removeprefix("curl ").replace("localhost:8000", server.http_url)
-    with urlopen(url, timeout=10) as answer:
-        assert answer.status == 200
+def test_curl_lines_name_endpoints(line: str, server: Server, daemon: Up) -> None:
+    line = line.replace("localhost:8000", server.http_url)
+    line = line.replace(":8080", f":{daemon.http.rpartition(':')[2]}")
+    words = [*shlex.split(line), "--silent", "--fail"]
+    subprocess.run(words, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("block", [block for kind, block in BLOCKS if kind == "python"])
@@ -99,4 +142,6 @@ def test_no_line_is_left_out() -> None:
 
 
 def test_it_stays_one_screen_to_success() -> None:
-    assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 150
+    text = (CHECKOUT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.partition("## KServe")[0].splitlines()) <= 70

@@ -26,6 +26,8 @@ STORIES = [
         ("digits-as-model", None, NONE_FOUND + "{onnx <nil>}", "set protocolVersion: v2")]),
     ("triton", "0.20", [("street-scenes", "kserve-tritonserver", None, ":24.10-py3")]),
     ("transformer", "0.20", [("doubled", "kserve-tritonserver", None, "--grpc-port=9000")]),
+    ("speech", "0.20", [("speech", "kserve-tritonserver", None, "--http-port=8080")]),
+    ("graph", "0.20", [("file-kinds", "kserve-tritonserver", None, "--http-port=8080")]),
     ("custom-container", "0.20", [("word-counter", None, None, "kserve-container")]),
     ("own-runtime", "0.20", [("churn", "house-sklearn", None, "--team=retention")]),
 ]  # fmt: skip

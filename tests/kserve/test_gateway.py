@@ -390,3 +390,27 @@ def is_open(port: int) -> bool:
     except ConnectionRefusedError:
         return False
     return True
+
+
+def test_a_port_for_one_host_leads_there_whatever_is_asked_for(gate: Gateway) -> None:
+    port = gate.listen(host="right-predictor.default")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for host in ("left-default.example.com", "nobody", f"127.0.0.1:{port}"):
+        connection.request("GET", "/v2/models/right", headers={"Host": host})
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["name"]) == (200, "right")
+    connection.close()
+    assert ask(gate, "/v2/models/left", "left.default", "GET", None)[0] == 200
+
+
+def test_a_host_that_two_would_have_leads_to_the_first() -> None:
+    with stubs({"*": {"echo": True}}) as one, stubs({"*": {"echo": True}}) as other:
+        first = Service("b", "c-d", [component("predictor", one)])
+        second = Service("b-c", "d", [component("predictor", other)])
+        with gateway(first, second) as gate:
+            assert ask(gate, "/x", "b-c-d.example.com")[0] == 200
+            assert (len(one.calls), len(other.calls)) == (1, 0)
+            for host in ("b-c.d.svc", "b-c.d.example.com"):
+                assert ask(gate, "/x", host)[0] == 200
+            assert ask(gate, "/serving/d/b-c/x")[0] == 200
+            assert (len(one.calls), len(other.calls)) == (1, 3)

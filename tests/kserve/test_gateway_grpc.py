@@ -170,3 +170,13 @@ def test_failures_of_the_gateway_are_told_in_grpc() -> None:
                     list(call(made, "Talk", iter([b"one"])))
                 assert caught.value.code() == code
                 assert told in caught.value.details()
+
+
+def test_a_port_for_one_host_leads_there_over_grpc_too() -> None:
+    with echoing() as (handler, address):
+        echo = service("echo", Replica(grpc=address))
+        with Gateway(RouteTable([echo, service("other")])) as gate:
+            port = gate.listen(host="echo-predictor.default")
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as made:
+                assert list(call(made, "Talk", iter([b"a", b"b"]))) == [b"A", b"B"]
+            assert len(handler.seen) == 1

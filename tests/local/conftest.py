@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,3 +43,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def daemon(tmp_path: Path) -> Iterator[Up]:
     with up(tmp_path / "home", "--trust") as running:
         yield running
+
+
+@pytest.fixture
+def free_ports() -> tuple[int, int]:
+    """Two ports that were free a moment ago."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from nerite.local.settings import socket_path
 
 PATIENCE_SECS = 60
 NERITE = [sys.executable, "-m", "nerite"]
+FREE = ("--http-port=0", "--grpc-port=0")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Said:
     stderr: str
 
 
+def _is_first(line: str) -> bool:
+    return line.startswith("nerite up:")
+
+
 class Up:
     """A running daemon; what it printed is in `lines`."""
 
@@ -42,7 +48,7 @@ class Up:
         self.home = home
         self.environment = {**os.environ, "NERITE_HOME": str(home)}
         self.process = subprocess.Popen(
-            [*NERITE, "up", *map(str, words)],
+            [*NERITE, "up", *FREE, *map(str, words)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,7 +56,9 @@ class Up:
         )
         self.client = DaemonClient(socket_path(home))
         self.lines: list[str] = []
-        self.until(lambda line: line.startswith("nerite up:"))
+        found = re.search(r"HTTP on (\S+), gRPC on ([^\s,]+)", self.until(_is_first))
+        assert found is not None
+        self.http, self.grpc = found.groups()
 
     def until(self, wanted: Callable[[str], bool]) -> str:
         """Reads until a line is as wanted."""

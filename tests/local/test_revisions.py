@@ -1,4 +1,4 @@
-"""Canaries, transformers and the routes to them, with real models behind a small proxy."""
+"""Canaries and transformers behind the gateway, with real models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from urllib.request import Request, urlopen
 import pytest
 from tests.local.daemons import Up, condition, up, wait_gone
 from tests.local.manifests import FLOWERS, infer, isvc, url_of, write
-from tests.local.proxy import proxy
 
 pytestmark = pytest.mark.timeout(180)
 
 SETOSA = FLOWERS[[0]].tolist()
 
 
-def through(port: int, host: str, model: str, rows: Any, name: str = "input-0") -> Any:
-    """An answer by way of the proxy."""
+def through(daemon: Up, host: str, model: str, rows: Any, name: str = "input-0") -> Any:
+    """An answer of the gateway by a host."""
     tensor = {"name": name, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": rows}
     body = json.dumps({"inputs": [tensor]}).encode()
-    url = f"http://127.0.0.1:{port}/v2/models/{model}/infer"
+    url = f"http://{daemon.http}/v2/models/{model}/infer"
     with urlopen(Request(url, body, {"Host": host}), timeout=30) as answer:
         return json.load(answer)["outputs"][0]["data"]
 
@@ -51,11 +50,10 @@ def test_a_canary_gets_its_share_then_everything(daemon: Up, tmp_path: Path, mod
     assert daemon.run("get", "isvc", "irises").stdout.split()[-6:-1] == [
         "True", "80", "20", "irises-predictor-00001", "irises-predictor-00002",
     ]  # fmt: skip
-    with proxy(daemon.client.routes()) as port:
-        answers = Counter(
-            through(port, "irises-default.example.com", "irises", SETOSA)[0] for _ in range(20)
-        )
-    assert answers == {0: 16, 2: 4}
+    answers = Counter(
+        through(daemon, "irises-default.example.com", "irises", SETOSA)[0] for _ in range(200)
+    )
+    assert answers == {0: 160, 2: 40}
 
     promoted = isvc("irises", "sklearn", models / "opposites")
     daemon.run("apply", "-f", write(file, promoted))
@@ -98,8 +96,8 @@ def test_a_canary_that_cannot_load_gets_nothing_and_is_taken_back(
 
     value = daemon.watch("double", blocked)
     assert condition(value, "Ready")["status"] == "True"
-    (route, *_) = daemon.client.routes()["routes"]
-    assert len(route["backends"]) == 1
+    (route,) = daemon.client.routes()["services"]
+    assert len(route["components"][0]["revisions"]) == 1
     daemon.run("apply", "-f", write(file, isvc("double", "onnx", models / "double")))
     daemon.watch("double", lambda v: v["status"]["modelStatus"]["transitionStatus"] == "UpToDate")
     assert daemon.processes("double") == [old]
@@ -118,10 +116,9 @@ def test_the_newer_form_of_canaries_runs_them_side_by_side(
     daemon.run("apply", "-f", write(tmp_path / "a.yaml", value))
     daemon.watch("irises", lambda v: condition(v, "CanaryPredictorReady").get("status") == "True")
     daemon.ready("irises")
-    with proxy(daemon.client.routes()) as port:
-        answers = Counter(
-            through(port, "irises-default.localhost", "irises", SETOSA)[0] for _ in range(20)
-        )
+    answers = Counter(
+        through(daemon, "irises-default.localhost", "irises", SETOSA)[0] for _ in range(20)
+    )
     assert answers == {0: 15, 2: 5}
 
 
@@ -136,24 +133,35 @@ def test_a_transformer_stands_in_front_and_follows_its_predictor(
     found = daemon.ready("double")
     assert condition(found, "TransformerReady")["status"] == "True"
     components = found["status"]["components"]
-    assert url_of(found) == components["transformer"]["url"] != components["predictor"]["url"]
+    assert components["transformer"]["url"] != components["predictor"]["url"]
     assert infer(url_of(found), "double", "x", [[1, 2]]) == [4, 8]
-    with proxy(daemon.client.routes()) as port:
-        outside = through(port, "double-default.example.com", "double", [[1, 2]], "x")
-        inside = through(port, "double-predictor.default", "double", [[1, 2]], "x")
-    assert (outside, inside) == ([4, 8], [2, 4])
+    assert through(daemon, "double-default.example.com", "double", [[1, 2]], "x") == [4, 8]
+    assert through(daemon, "double-predictor.default", "double", [[1, 2]], "x") == [2, 4]
     logs = daemon.run("logs", "double", "--component", "transformer").stdout
     assert logs.startswith("doubling\n")
 
-    # Another predictor: it has another port, so the transformer is replaced after it.
+    # Another predictor has another port; the transformer asks the gateway, and stays.
     (tmp_path / "again").symlink_to(models / "double")
     value["spec"]["predictor"]["model"]["storageUri"] = str(tmp_path / "again")
-    before = daemon.processes("double")
+    before = pids_of(daemon, "double")
     daemon.run("apply", "-f", write(file, value))
-    moved = daemon.watch("double", lambda v: url_of(v) != url_of(found))
-    assert infer(url_of(moved), "double", "x", [[1, 2]]) == [4, 8]
-    for pid in before:
-        wait_gone(pid)
+
+    def moved(value: dict[str, Any]) -> bool:
+        url = value["status"]["components"]["predictor"]["url"]
+        return bool(url != components["predictor"]["url"])
+
+    daemon.watch("double", moved)
+    assert infer(url_of(found), "double", "x", [[1, 2]]) == [4, 8]
+    wait_gone(before["double-predictor"])
+    after = pids_of(daemon, "double")
+    assert after["double-transformer"] == before["double-transformer"]
+    assert after["double-predictor"] != before["double-predictor"]
+
+
+def pids_of(daemon: Up, name: str) -> dict[str, int]:
+    """The process of each component."""
+    components = daemon.client.details("default", name)["components"]
+    return {component["name"]: component["pids"][0] for component in components}
 
 
 def test_a_stopped_service_runs_nothing_and_comes_back(

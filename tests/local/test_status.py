@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.local.test_components import MODEL, WITH_TRANSFORMER, cluster_of, components_of, service
 
+from nerite.kserve.gateway import RouteTable
 from nerite.kserve.rendering import Rendering, render_service
 from nerite.local.components import Component
-from nerite.local.copies import CopyView
+from nerite.local.copy_view import CopyView
 from nerite.local.describing import described
 from nerite.local.events import Events, happened, readiness
 from nerite.local.lifeline import Exit
 from nerite.local.overview import overview
-from nerite.local.routes import Backend, route_table
-from nerite.local.status import Running, service_status
+from nerite.local.routes import service_route
+from nerite.local.running import Running
+from nerite.local.status import service_status
 from nerite.local.supervisor import GroupView
 from nerite.local.tables import aligned, cells, columns, human_duration
 
@@ -168,30 +171,68 @@ def test_traffic_names_both_revisions() -> None:
     ]
 
 
-def test_routes_carry_hosts_paths_and_weights() -> None:
-    table = route_table([("lab", "irises", Running((split(10),)))])
-    outside, inside = table.routes
-    assert "irises-lab.example.com" in outside.hosts
-    assert outside.path_prefix == "/serving/lab/irises"
-    assert inside.hosts[:4] == (
-        "irises-predictor",
-        "irises-predictor.lab",
-        "irises-predictor.lab.svc",
-        "irises-predictor.lab.svc.cluster.local",
-    )
-    assert outside.backends == (Backend(6001, 1000, 5002), Backend(5001, 9000, 5002))
-    assert table.to_dict()["routes"][0]["backends"][0] == {
-        "port": 6001, "weight": 1000, "grpc_port": 5002,
-    }  # fmt: skip
+def routes_of(text: str, *groups: GroupView) -> dict[str, Any]:
+    table = RouteTable([service_route(rendering_of(text), Running(groups))])
+    return {c["name"]: c for c in json.loads(table.to_json())["services"][0]["components"]}
+
+
+def test_routes_carry_hosts_and_weights() -> None:
+    predictor = routes_of(SKLEARN, split(10))["predictor"]
+    assert "irises-predictor.lab.svc.cluster.local" in predictor["hosts"]
+    assert predictor["revisions"] == [
+        {"weight": 1000, "replicas": [{"http": "127.0.0.1:6001", "grpc": "127.0.0.1:5002"}]},
+        {"weight": 9000, "replicas": [{"http": "127.0.0.1:5001", "grpc": "127.0.0.1:5002"}]},
+    ]
+    assert predictor["absent"] is None
 
 
 def test_what_is_not_ready_gets_no_requests() -> None:
     latest = copy_of(replace(OTHER, percent=50), number=2)
     half = GroupView((latest.component, replace(PREDICTOR, percent=50)), (READY, latest), (READY,))
-    (route, _) = route_table([("lab", "irises", Running((half,)))]).routes
-    assert [backend.port for backend in route.backends] == [5001]
-    nothing = route_table([("lab", "irises", Running((group(PREDICTOR),)))])
-    assert nothing.routes == ()
+    (revision,) = routes_of(SKLEARN, half)["predictor"]["revisions"]
+    assert revision["replicas"][0]["http"] == "127.0.0.1:5001"
+
+
+@pytest.mark.parametrize(
+    ("text", "groups", "told"),
+    [
+        (SKLEARN, [group(PREDICTOR, copy_of(PREDICTOR))], "The model is being loaded."),
+        (SKLEARN, [], "it is not started yet"),
+        (MODEL % ("homemade", "v1", ""), [], "No runtime found to support"),
+        (SKLEARN, [group(replace(PREDICTOR, obstacle="no engine"))], "no engine"),
+        (SKLEARN, [group(PREDICTOR, copy_of(PREDICTOR, fetching=True, progress="2 of 9 MB"))],
+         "The model is being fetched: 2 of 9 MB."),
+    ],
+)  # fmt: skip
+def test_clients_are_told_why_nobody_answers(text: str, groups: list[GroupView], told: str) -> None:
+    text = text if "kind:" in text else service(text)
+    predictor = routes_of(text, *groups)["predictor"]
+    assert predictor["revisions"] == []
+    assert told in predictor["absent"]
+
+
+SIDECARS = """batcher: {maxBatchSize: 7}
+    logger: {url: %s, mode: request, metadataHeaders: [x-user]}
+    timeout: 9
+    """
+
+
+def test_batcher_logger_and_timeout_are_handed_on() -> None:
+    text = SKLEARN.replace("predictor:\n    ", f"predictor:\n    {SIDECARS % 'http://sink:9/x'}")
+    predictor = routes_of(text, group(PREDICTOR, READY))["predictor"]
+    assert predictor["batcher"] == {"max_batch_size": 7, "max_latency_ms": 5000}
+    assert predictor["timeout_secs"] == 9
+    logger = predictor["logger"]
+    assert (logger["authority"], logger["path"]) == ("sink:9", "/x")
+    assert (logger["requests"], logger["responses"]) == (True, False)
+    assert logger["metadata_headers"] == ["x-user"]
+
+
+def test_a_logger_that_cannot_be_used_is_a_warning_and_stops_nothing() -> None:
+    text = SKLEARN.replace("predictor:\n    ", f"predictor:\n    {SIDECARS % 'https://sink/'}")
+    (component,) = components_of(text)
+    assert 'nothing is logged: logger.url "https://sink/" is not usable' in component.warnings[0]
+    assert routes_of(text, group(component, READY))["predictor"]["logger"] is None
 
 
 def shown(*groups: GroupView) -> dict[str, Any]:
@@ -215,7 +256,7 @@ def test_the_table_has_kserves_columns() -> None:
     }
     everywhere = cells(shown(), "InferenceService", NOW + 61, wide=True, namespaces=True)
     assert everywhere[:2] == ["lab", "irises"]
-    assert everywhere[-4:-1] == ["61s", "kserve-sklearnserver", "InProgress"]
+    assert everywhere[-5:-1] == ["61s", "", "kserve-sklearnserver", "InProgress"]
     assert aligned([["A", "B"], ["long", ""]]) == ["A      B", "long"]
 
 

@@ -33,7 +33,7 @@ def test_paths_file_uris_and_claims(tmp_path: Path) -> None:
         ("/no/such", "there is no '/no/such'"),
         ("pvc://trees/oak", "start with --pvc trees=FOLDER"),
         ("pvc://flowers/../../etc", "is not a path inside"),
-        ("gs://bucket/x", "'gs://' cannot be fetched yet"),
+        ("oci://image/x", "'oci://' is nowhere on this machine"),
     ],
 )
 def test_what_is_not_there_is_told(uri: str, told: str, tmp_path: Path) -> None:

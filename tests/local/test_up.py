@@ -69,14 +69,20 @@ def test_a_change_rolls_out_without_a_gap(daemon: Up, tmp_path: Path, models: Pa
     def moved(value: dict[str, Any]) -> bool:
         # Whichever copy the status names, it answers.
         assert condition(value, "Ready")["status"] == "True"
-        return bool(url_of(value) != url_of(before))
+        return bool(predictor_of(value)["url"] != predictor_of(before)["url"])
 
     after = daemon.watch("irises", moved)
+    assert url_of(after) == url_of(before)
     assert infer(url_of(after), "irises", "input-0", FLOWERS[[0, 149]]) == [2, 0]
     assert after["metadata"]["generation"] == 2
     component = after["status"]["components"]["predictor"]
     assert component["latestReadyRevision"] == "irises-predictor-00002"
     wait_gone(old)
+
+
+def predictor_of(value: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = value["status"]["components"]["predictor"]
+    return found
 
 
 def test_a_change_that_fails_leaves_what_worked(daemon: Up, tmp_path: Path, models: Path) -> None:

@@ -34,6 +34,8 @@ def test_the_verbs_speak_as_kubectl_does(daemon: Up, tmp_path: Path, models: Pat
     assert row.split()[:5] == ["double", url, "True", "100", "double-predictor-00001"]
     wide = daemon.run("get", "isvc/double", "-o", "wide").stdout
     assert "kserve-tritonserver" in wide
+    assert "double-default.example.com" in wide
+    assert url == f"http://{daemon.http}/serving/default/double"
     shown = yaml.safe_load(daemon.run("get", "isvc", "double", "-o", "yaml").stdout)
     listed = json.loads(daemon.run("get", "isvc", "-o", "json").stdout)
     assert listed["items"] == [shown]
@@ -43,7 +45,8 @@ def test_the_verbs_speak_as_kubectl_does(daemon: Up, tmp_path: Path, models: Pat
     assert "InferenceService [double] is Ready" in described
     assert str(daemon.processes("double")[0]) in described
     logs = daemon.run("logs", "double", "--tail", "4").stdout
-    assert f"try: curl {url}" in logs
+    own = daemon.service("double")["status"]["components"]["predictor"]["url"]
+    assert f"try: curl {own}" in logs
     missing = daemon.run("get", "isvc", "triple")
     assert missing.returncode == 1
     assert missing.stderr == (
@@ -158,17 +161,17 @@ def test_scripts_wait_and_pick_single_values(daemon: Up, tmp_path: Path, models:
 
 
 def test_what_nothing_runs_for_is_kept_with_a_warning(daemon: Up, tmp_path: Path) -> None:
-    graph = {
+    trained = {
         "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "InferenceGraph",
-        "metadata": {"name": "chain"},
+        "kind": "TrainedModel",
+        "metadata": {"name": "oak"},
         "spec": {
-            "nodes": {
-                "root": {"routerType": "Sequence", "steps": [{"serviceName": "irises"}]},
-            }
+            "inferenceService": "trees",
+            "model": {"framework": "sklearn", "storageUri": "s3://b/oak", "memory": "1Gi"},
         },
     }
-    ran = daemon.run("apply", "-f", write(tmp_path / "a.yaml", graph))
-    assert "nothing runs for it: InferenceGraph is not offered yet" in ran.stderr
-    assert ran.stdout == "inferencegraph.serving.kserve.io/chain created\n"
-    assert daemon.run("get", "ig").stdout.splitlines()[1].split()[0] == "chain"
+    service = isvc("trees", "sklearn", "/nowhere")
+    ran = daemon.run("apply", "-f", write(tmp_path / "a.yaml", service, trained))
+    assert "nothing runs for it: TrainedModel is not offered yet" in ran.stderr
+    assert "trainedmodel.serving.kserve.io/oak created\n" in ran.stdout
+    assert daemon.run("get", "trainedmodels").stdout.splitlines()[1].split()[0] == "oak"

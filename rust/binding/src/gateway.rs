@@ -28,8 +28,16 @@ impl Gateway {
             .map_err(|why| to_python(py, &why))
     }
 
-    fn listen(&self, py: Python<'_>, address: &str, port: u16) -> PyResult<u16> {
-        without_gil(py, || self.inner.listen(address, port)).map_err(|why| to_python(py, &why))
+    #[pyo3(signature = (address, port, host=None))]
+    fn listen(
+        &self,
+        py: Python<'_>,
+        address: &str,
+        port: u16,
+        host: Option<&str>,
+    ) -> PyResult<u16> {
+        without_gil(py, || self.inner.listen(address, port, host))
+            .map_err(|why| to_python(py, &why))
     }
 
     fn update(&self, py: Python<'_>, table_json: &str) -> PyResult<()> {

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nerite.local.daemon import Daemon
+    from nerite.local.front import Front
     from nerite.local.overview import Row
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,7 +37,7 @@ _SAME_WISH_SECS = 0.5
 _REFRESH_SECS = 0.2
 
 
-def up(
+def up(  # noqa: PLR0917 - typer calls it by names
     files: Annotated[
         list[Path] | None,
         typer.Option("--filename", "-f", help="Resources to apply at the start; may be repeated."),
@@ -51,6 +52,12 @@ def up(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load files that can run code (pickle, joblib).")
     ] = False,
+    http_port: Annotated[
+        int, typer.Option(help="Where all services answer, by host or path; 0: any free port.")
+    ] = 8080,
+    grpc_port: Annotated[
+        int, typer.Option(help="Another such port, for gRPC by custom; both speak both.")
+    ] = 8081,
 ) -> None:
     """Run KServe resources on this machine, without a cluster, until Ctrl-C.
 
@@ -60,6 +67,7 @@ def up(
     from nerite.kserve.documents import read_documents
     from nerite.local.api import ApiServer
     from nerite.local.daemon import Daemon
+    from nerite.local.front import Front
     from nerite.local.settings import Settings, claims_of, socket_path
     from nerite.server.environment import home_folder, inherited
 
@@ -68,14 +76,15 @@ def up(
     manifests = read_manifests(files or [])
     documents = [d for shown, _, text in manifests for d in read_documents(text, shown)]
     path = socket_path(home)
-    daemon = Daemon(settings, {"PYTHONUNBUFFERED": "1", **inherited()})
+    front = Front(http_port, grpc_port)
+    daemon = Daemon(settings, {"PYTHONUNBUFFERED": "1", **inherited()}, gateway=front)
     with _blocked_signals():
         daemon.start()
         try:
             daemon.apply(documents, {shown: path for shown, path, _ in manifests})
             api = ApiServer(daemon, path)
             try:
-                _show_until_signal(daemon)
+                _show_until_signal(daemon, front)
             finally:
                 api.stop()
         finally:
@@ -92,10 +101,13 @@ def _blocked_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _show_until_signal(daemon: Daemon) -> None:
+def _show_until_signal(daemon: Daemon, front: Front) -> None:
+    ports = f"HTTP on 127.0.0.1:{front.http_port}, gRPC on 127.0.0.1:{front.grpc_port}"
     if is_terminal(sys.stdout):
-        _show_live(daemon)
+        _show_live(daemon, ports)
     else:
+        where = f"state in {daemon.settings.home}"
+        typer.echo(f"nerite up: process {os.getpid()}, {ports}, {where}")
         _show_lines(daemon)
 
 
@@ -111,16 +123,16 @@ def _is_over(daemon: Daemon) -> bool:
 
 
 def _rows(daemon: Daemon) -> list[Row]:
-    from nerite.local.overview import overview
+    from nerite.local.overview import graph_row, overview
 
-    return overview(
+    services = overview(
         (value, daemon.details(value["metadata"]["namespace"], value["metadata"]["name"]))
         for value in daemon.objects("InferenceService")
     )
+    return [*services, *(graph_row(value) for value in daemon.objects("InferenceGraph"))]
 
 
 def _show_lines(daemon: Daemon) -> None:
-    typer.echo(f"nerite up: process {os.getpid()}, state in {daemon.settings.home}")
     before: dict[tuple[str, str], Row] = {}
     while True:
         after: dict[tuple[str, str], Row] = {}
@@ -147,7 +159,7 @@ def _line(service: str, row: Row) -> str:
     return f"{name}  Ready={row.ready}{'  ' + row.url if row.url else ''}{restarts}{message}"
 
 
-def _show_live(daemon: Daemon) -> None:
+def _show_live(daemon: Daemon, ports: str) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -156,18 +168,18 @@ def _show_live(daemon: Daemon) -> None:
         while True:
             rows = _rows(daemon)
             if rows != shown:
-                live.update(_table(rows), refresh=True)
+                live.update(_table(rows, ports), refresh=True)
                 shown = rows
             if _is_over(daemon):
                 return
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Row], ports: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     caption = "Ctrl-C stops everything; meanwhile: nerite apply, get, describe, logs, delete"
-    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    table = Table(box=None, pad_edge=False, caption=f"{ports}\n{caption}", caption_justify="left")
     for head in ("NAME", "READY", "URL", "RESTARTS", ""):
         table.add_column(head, overflow="fold", no_wrap=head in ("NAME", "READY", "URL"))
     colours = {"True": "green", "False": "red"}

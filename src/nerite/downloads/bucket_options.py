@@ -139,6 +139,8 @@ def _google(variables: Mapping[str, str]) -> BucketOptions:
         url = emulator if "://" in emulator else f"http://{emulator}"
         client = {**patience, "allow_http": url.startswith("http://")}
         return BucketOptions({"base_url": url, "skip_signature": True}, client)
+    if key := variables.get("GOOGLE_SERVICE_ACCOUNT_KEY"):
+        return BucketOptions({"service_account_key": key}, patience)
     file = variables.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     if not file:
         return BucketOptions({"skip_signature": True}, patience)

@@ -16,9 +16,17 @@ class Progress:
     """Counts bytes of several files at once; draws one line if somebody watches."""
 
     def __init__(
-        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        told: Callable[[str], None] | None = None,
     ) -> None:
-        """`stream` is drawn on if it is a terminal; None draws nothing."""
+        """`stream` is drawn on if it is a terminal; None draws nothing.
+
+        `told` is called with every piece, and with how much is there. What it raises ends the
+        transfer.
+        """
+        self._told = told
         self._stream = stream if stream is not None and stream.isatty() else None
         self._clock = clock
         self._lock = threading.Lock()
@@ -41,6 +49,13 @@ class Progress:
             if self._stream is not None and now - self._drawn >= _EVERY_SECS:
                 self._drawn = now
                 self._draw(self._stream, now)
+            so_far = self._so_far()
+        if self._told is not None:
+            self._told(so_far)
+
+    def _so_far(self) -> str:
+        done = megabytes(self._done)
+        return f"{done} of {megabytes(self._total)}" if self._total else done
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -50,11 +65,11 @@ class Progress:
 
     def _draw(self, stream: TextIO, now: float) -> None:
         rate = self._fetched / max(now - self._begun, 1e-9)
-        shown = f"{megabytes(self._done)}"
+        shown = self._so_far()
         if self._total:
             filled = min(_WIDTH, _WIDTH * self._done // self._total)
             bar = "#" * filled + "-" * (_WIDTH - filled)
-            shown = f"[{bar}] {shown} of {megabytes(self._total)}"
+            shown = f"[{bar}] {shown}"
         stream.write(f"\r\x1b[K{self._what}: {shown}, {megabytes(int(rate))}/s")
         stream.flush()
 

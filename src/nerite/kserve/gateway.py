@@ -19,6 +19,8 @@ from nerite import _core
 from nerite.errors import InvalidArgument
 
 DOMAIN = "example.com"
+#: Names below it are this machine's, for curl and browsers without any DNS (RFC 6761).
+_HERE = "localhost"
 LOGGER_MODES = ("all", "request", "response")
 #: What a name of a service may be followed by, inside a cluster.
 _INSIDE = ("", ".svc", ".svc.cluster.local")
@@ -134,13 +136,18 @@ class Service:
 
 
 def _hosts(name: str, namespace: str, domain: str) -> list[str]:
-    outside = [f"{name}-{namespace}.{domain}", f"{name}.{namespace}.{domain}"]
+    outside = [
+        f"{name}{between}{namespace}.{ending}" for ending in (domain, _HERE) for between in "-."
+    ]
     return [*outside, *(f"{name}.{namespace}{inside}" for inside in _INSIDE)]
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """All services. `default`, or a single one, answers to hosts that nobody is known by."""
+    """All services. `default`, or a single one, answers to hosts that nobody is known by.
+
+    A host that two would have (`b` in namespace `c-d` and `b-c` in `d`) leads to the first.
+    """
 
     services: Sequence[Service] = ()
     default: int | None = None
@@ -149,7 +156,8 @@ class RouteTable:
         """The table as Rust reads it, with every host spelled out."""
         taken = Counter(host for host, _ in self._bare_names())
         bare = {owner: host for host, owner in self._bare_names() if taken[host] == 1}
-        services = [_service(service, bare) for service in self.services]
+        seen: set[str] = set()
+        services = [_service(service, bare, seen) for service in self.services]
         default = 0 if self.default is None and len(services) == 1 else self.default
         return json.dumps({"services": services, "default": default})
 
@@ -162,10 +170,14 @@ class RouteTable:
                 yield f"{service.name}-{component.name}", (*own, component.name)
 
 
-def _service(service: Service, bare: Mapping[tuple[str, str, str], str]) -> dict[str, Any]:
+def _service(
+    service: Service, bare: Mapping[tuple[str, str, str], str], seen: set[str]
+) -> dict[str, Any]:
     def hosts(component: str, names: list[str]) -> list[str]:
         short = bare.get((service.namespace, service.name, component))
-        return [*names, short] if short else names
+        free = [name for name in (*names, *([short] if short else ())) if name not in seen]
+        seen.update(free)
+        return free
 
     names = [component.name for component in service.components]
     return {
@@ -276,6 +288,10 @@ class Gateway:
         host = self.options.address
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
+
+    def listen(self, port: int = 0, host: str | None = None) -> int:
+        """Opens another port and returns it; with `host`, all its requests are to that host."""
+        return self._core.listen(self.options.address, port, host)
 
     def update(self, table: RouteTable) -> None:
         """Replaces the routes in one step; requests under way keep the ones they began with."""

@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
                     raise NotFound(not_found("InferenceService", name))
                 self._send(daemon.details(namespace, name))
             case ["routes"]:
-                self._send(daemon.routes.to_dict())
+                self._send(json.loads(daemon.routes.to_json()))
             case ["logs", namespace, name]:
                 self._logs(namespace, name)
             case _:

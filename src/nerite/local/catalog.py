@@ -18,7 +18,7 @@ from nerite.kserve.admission import CREDENTIAL_KINDS, Cluster, Key, admit_all, i
 from nerite.kserve.documents import Document, Object
 from nerite.kserve.resources import GROUP, KINDS, Resource
 from nerite.local.database import Database, Stored
-from nerite.local.status import timestamp
+from nerite.local.running import timestamp
 
 #: Kind -> the plural that its URLs and messages use.
 PLURALS = {
@@ -29,7 +29,7 @@ PLURALS = {
 
 
 #: Kinds that are admitted, kept and shown, but that nothing is started for.
-NOT_RUN = ("InferenceGraph", "TrainedModel")
+NOT_RUN = ("TrainedModel",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ class Catalog:
         """The InferenceServices, by namespace and name."""
         found = self._cluster.of_kind("InferenceService")
         return sorted(found, key=lambda service: (service.namespace, service.name))
+
+    def graphs(self) -> list[Resource]:
+        """The InferenceGraphs, by namespace and name."""
+        found = self._cluster.of_kind("InferenceGraph")
+        return sorted(found, key=lambda graph: (graph.namespace, graph.name))
 
     def apply(
         self, documents: Iterable[Document], now: float, places: Mapping[str, str]

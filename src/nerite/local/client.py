@@ -57,7 +57,7 @@ class DaemonClient:
         return self._json("GET", f"/v1/services/{quote(namespace)}/{quote(name)}")
 
     def routes(self) -> Any:
-        """The route table, as `RouteTable.to_dict` writes it."""
+        """The gateway's route table."""
         return self._json("GET", "/v1/routes")
 
     def delete(self, kind: str, namespace: str, name: str, wait: float = 60.0) -> None:

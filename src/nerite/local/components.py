@@ -24,7 +24,10 @@ from nerite.kserve.resources import Resource
 from nerite.kserve.storage_paths import Source, sources_of
 from nerite.kserve.workloads import INTERNAL, Workload, predictor_host
 from nerite.local.containers import Container, expand, fixed_ports, ports_of, probe_of
+from nerite.local.credentials import credentials_of
+from nerite.local.sidecars import logger_problem
 from nerite.local.stand_ins import FORMATS, Machine, is_stood_in, server_type, stand_in
+from nerite.local.storage import is_elsewhere
 from nerite.local.variables import Unknown, variables_of
 
 STOP = "serving.kserve.io/stop"
@@ -40,6 +43,8 @@ class Component:
     name: str
     containers: tuple[Container, ...] = ()
     sources: tuple[Source, ...] = ()
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Variables with which what has to be downloaded is."""
     obstacle: str = ""
     warnings: tuple[str, ...] = ()
     canary: str = ""
@@ -54,7 +59,8 @@ class Component:
     @property
     def digest(self) -> str:
         """Changes exactly if the processes must be started anew."""
-        value = [[asdict(c) for c in self.containers], [asdict(s) for s in self.sources]]
+        sources = [[asdict(s) for s in self.sources], self.credentials]
+        value = [[asdict(c) for c in self.containers], sources if self.credentials else sources[0]]
         text = json.dumps(value, sort_keys=True, default=sorted)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -107,9 +113,13 @@ def _component(
     except Invalid as invalid:
         return _blocked(base, invalid.text)
     builder = _Builder(workload, rendering, cluster, machine)
+    if problem := logger_problem(workload.spec, service):
+        builder.warnings.append(f"nothing is logged: {problem}")
     try:
         containers = [c for spec in pod["containers"] if (c := builder.container(spec))]
-    except _Impossible as impossible:
+        sources = _sources(workload, pod, service.document.file)
+        credentials = credentials_of(workload, pod, service, cluster) if _remote(sources) else {}
+    except (_Impossible, Unknown) as impossible:
         return _blocked(base, str(impossible))
     return Component(
         base.namespace,
@@ -117,7 +127,8 @@ def _component(
         base.role,
         base.name,
         tuple(containers),
-        tuple(_sources(workload, pod, service.document.file)),
+        tuple(sources),
+        tuple(sorted(credentials.items())),
         warnings=tuple(builder.warnings),
         canary=base.canary,
         percent=percent,
@@ -141,6 +152,10 @@ def _sources(workload: Workload, pod: Object, file: str) -> list[Source]:
         if container.get("name") == "storage-initializer":
             uri = container["args"][0]
     return [Source(_absolute(uri, file))]
+
+
+def _remote(sources: list[Source]) -> bool:
+    return any(is_elsewhere(source.uri) for source in sources)
 
 
 def _absolute(uri: str, file: str) -> str:

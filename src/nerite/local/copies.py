@@ -13,14 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nerite.downloads.sources import without_secrets
 from nerite.errors import NeriteError
 from nerite.local.components import Component
 from nerite.local.containers import Container, Placement, place
-from nerite.local.lifeline import Action, Exit, Lifeline, Phase
+from nerite.local.copy_view import CopyView
+from nerite.local.fetching import FETCH_LOG, Abandoned, FetchReport
+from nerite.local.lifeline import Action, Lifeline, Phase
 from nerite.local.logs import Tail
 from nerite.local.processes import Child
 from nerite.local.rollout import CopyState
-from nerite.local.storage import lay_out
+from nerite.local.storage import is_elsewhere, lay_out
 from nerite.local.tools import Tools
 
 _log = logging.getLogger(__name__)
@@ -38,29 +41,6 @@ class Revision:
     def name(self) -> str:
         """Differs exactly if other processes would be started."""
         return "-".join([self.component.digest, *self.hosts.values()])
-
-
-@dataclass(frozen=True, slots=True)
-class CopyView:
-    """A copy as others may see it."""
-
-    number: int
-    component: Component
-    ready: bool
-    stopping: bool
-    fetching: bool
-    port: int | None
-    grpc_port: int | None
-    pids: tuple[int, ...]
-    restarts: int
-    failing: bool
-    problem: str
-    last_exit: Exit | None
-
-    @property
-    def url(self) -> str:
-        """Its address for HTTP on this machine."""
-        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(slots=True)
@@ -89,16 +69,18 @@ class Copy:
         self._folder = tools.folder / component.namespace / f"{component.name}-{number}"
         self._folders: dict[str, str] | None = None
         self._fetching = False
+        self._progress = ""
         self._fetch_failures = 0
         self._due = 0.0
         self.is_stopping = False
+        self._is_gone = False
         self.problem = ""
 
     @property
     def has_ended(self) -> bool:
         """Whether it was stopped and nothing of it is left."""
         ended = all(run.lifeline.phase is Phase.ENDED for run in self._runs)
-        return self.is_stopping and ended and not self._fetching
+        return self.is_stopping and ended
 
     @property
     def is_ready(self) -> bool:
@@ -149,31 +131,52 @@ class Copy:
         """Gives back what it held; its processes are gone."""
         for port in self._ports.values():
             self._tools.ports.give_back(port)
+        self._is_gone = True
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # Fetching.
+    # Fetching: elsewhere, and nobody waits for it once the copy is to end.
 
     def _fetch(self) -> None:
         self._fetching = True
         self._tools.background(self._fetch_elsewhere)
 
     def _fetch_elsewhere(self) -> None:
+        folders: dict[str, str] = {}
         try:
-            folders = {}
             for i, source in enumerate(self.component.sources):
-                content = self._tools.storage.fetch(source.uri, self._folder / f"fetched-{i}")
+                content = self._content(source.uri, self._folder / f"fetched-{i}")
                 folders[source.mount_path] = str(self._as_seen(content, i))
             problem = ""
+        except Abandoned:
+            return
         except (NeriteError, OSError) as error:
             problem = str(error)
         except Exception as error:
             # Whatever a store raises: a copy that is never told of the end of its fetch never ends.
             _log.exception("%s: fetching failed", self.component.key)
             problem = f"fetching failed: {error!r}"
+        finally:
+            if self._is_gone:
+                shutil.rmtree(self._folder, ignore_errors=True)
         if problem:
             self._post(lambda now: self._not_fetched(problem, now))
         else:
             self._post(lambda _: self._fetched(folders))
+
+    def _content(self, uri: str, destination: Path) -> Path:
+        fetch = self._tools.storage.fetch
+        if not is_elsewhere(uri):
+            return fetch(uri, destination)
+        log = self._tools.log(self.component, FETCH_LOG)
+        told = FetchReport(self._note, log.write, lambda: self.is_stopping)
+        with told.about(without_secrets(uri)):
+            return fetch(uri, destination, dict(self.component.credentials), told)
+
+    def _note(self, progress: str) -> None:
+        def note(_: float) -> None:
+            self._progress = progress
+
+        self._post(note)
 
     def _as_seen(self, content: Path, number: int) -> Path:
         """The path that the processes are given for a source."""
@@ -282,4 +285,5 @@ class Copy:
             any(run.lifeline.has_failed for run in self._runs) or bool(self.problem),
             self.problem,
             max(exits, key=lambda last: last.at, default=None),
+            self._progress if self._fetching else "",
         )

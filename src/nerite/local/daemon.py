@@ -22,18 +22,21 @@ from nerite.errors import NotFound, Unavailable
 from nerite.kserve.admission import Key
 from nerite.kserve.builtin_runtimes import builtin_cluster
 from nerite.kserve.documents import Document, Object
+from nerite.kserve.gateway import RouteTable
 from nerite.local.catalog import Catalog, Change, not_found
 from nerite.local.components import Component
 from nerite.local.database import Database
 from nerite.local.events import Events
+from nerite.local.fetching import FETCH_LOG
+from nerite.local.graphs import Graphs
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
 from nerite.local.processes import ProcessSpawner, ThreadProber
-from nerite.local.routes import Gateway, RouteTable
+from nerite.local.routes import Gateway
 from nerite.local.services import Services
 from nerite.local.settings import Settings
 from nerite.local.stand_ins import Machine
-from nerite.local.storage import LocalStorage, Storage
+from nerite.local.storage import DownloadStorage, LocalStorage, Storage
 from nerite.local.supervisor import Supervisor
 from nerite.local.tools import Tools
 
@@ -64,7 +67,8 @@ class Daemon:
         self.settings = settings
         self.clock = Clock()
         self._environment = dict(environment)
-        self._storage = storage or LocalStorage(settings.volumes, settings.claims)
+        here = LocalStorage(settings.volumes, settings.claims)
+        self._storage = storage or DownloadStorage(here, environment)
         self._gateway = gateway
         self.routes = RouteTable()
         self._lock = threading.RLock()
@@ -87,6 +91,8 @@ class Daemon:
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._held = _take(settings.lock)
+        if self._gateway is not None:
+            self._gateway.open()
         # What a killed daemon had laid out belongs to nobody.
         shutil.rmtree(settings.run, ignore_errors=True)
         self._database = Database(settings.database)
@@ -101,12 +107,14 @@ class Daemon:
             log=self._log,
             folder=settings.run,
             background=_in_background,
+            front=self._gateway.address if self._gateway else None,
         )
         self._supervisor = Supervisor(tools, self._refresh)
         machine = Machine(self._which, sys.executable, settings.trust)
         self.events = Events()
         public_url = self._gateway.url if self._gateway else _without_gateway
         self._services = Services(self._database, machine, self.events, public_url)
+        self._graphs = Graphs(public_url)
         with self._lock:
             self._reconcile()
         self._thread = threading.Thread(target=self._live, name="nerite-supervisor")
@@ -120,6 +128,8 @@ class Daemon:
             self._news.notify_all()
         self._thread.join()
         self._spawner.close()
+        if self._gateway is not None:
+            self._gateway.close()
         for log in self._logs.values():
             log.close()
         self._database.close()
@@ -200,7 +210,10 @@ class Daemon:
         with self._news:
             views = self._supervisor.views
             self._services.look(self._catalog, views, self.clock())
-            routes = self._services.routes(self._catalog, views)
+            services = self._services
+            self._graphs.look(self._catalog, services.status, self.clock())
+            graphs = self._graphs.routes(self._catalog, services.status)
+            routes = RouteTable([*services.routes(views), *graphs])
             if routes != self.routes:
                 self.routes = routes
                 if self._gateway is not None:
@@ -216,9 +229,12 @@ class Daemon:
         """Objects with their status."""
         with self._lock:
             found = self._catalog.objects(kind, namespace, name)
-            if kind == "InferenceService":
-                for value in found:
-                    value["status"] = self._services.status(value)
+            for value in found:
+                key = value["metadata"].get("namespace", ""), value["metadata"]["name"]
+                if kind == "InferenceService":
+                    value["status"] = self._services.status(key) or {}
+                elif kind == "InferenceGraph":
+                    value["status"] = self._graphs.status(value)
             return found
 
     def details(self, namespace: str, name: str) -> Object:
@@ -243,6 +259,7 @@ class Daemon:
             if not keys:
                 raise NotFound(not_found("InferenceService", name))
             logs = [key for key in self._logs for prefix in keys if key.startswith(f"{prefix}/")]
+            logs.sort(key=lambda key: key.endswith(f"/{FETCH_LOG}"))
             chosen = [key for key in logs if not container or key.endswith(f"/{container}")]
             if not chosen:
                 there = ", ".join(key.rpartition("/")[2] for key in logs) or "nothing was started"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from nerite.kserve.documents import Object
-from nerite.local.copies import CopyView
+from nerite.local.copy_view import CopyView
 from nerite.local.supervisor import GroupView
 
 _KEPT = 50

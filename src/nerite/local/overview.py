@@ -44,6 +44,15 @@ def overview(services: Iterable[tuple[Object, Object]]) -> list[Row]:
     return rows
 
 
+def graph_row(value: Object) -> Row:
+    """The row of an InferenceGraph."""
+    metadata, status = value["metadata"], value.get("status", {})
+    ready: Object = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    why = ready.get("message", "") or ready.get("reason", "")
+    return Row(name, ready.get("status", "Unknown"), status.get("url", ""), message=why)
+
+
 def _of_service(value: Object, details: Object) -> list[Row]:
     metadata, status = value["metadata"], value.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}

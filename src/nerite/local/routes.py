@@ -1,59 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which host and path lead to which ports: what a gateway in front of the components needs.
+"""What the gateway in front of the components is told, as a function of what runs.
 
-A pure function of the running components. The names are those a cluster has:
-`NAME-NAMESPACE.DOMAIN` for a service from outside, `NAME-predictor.NAMESPACE.svc.cluster.local` and
-its short forms from inside.
+Every service that was applied has a route, so that a client of one that is not up is told why. The
+names are those a cluster has; `nerite.kserve.gateway` spells them out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
-from nerite.kserve.documents import Object
-from nerite.local.status import Running, shares
+from nerite.kserve.gateway import Component, Logger, Replica, Revision, RouteTable, Service
+from nerite.kserve.rendering import Rendering
+from nerite.local.running import Running, shares
+from nerite.local.sidecars import batcher_of, logger_of, logger_problem, timeout_of
+from nerite.local.status import ROLES, why_absent
 from nerite.local.supervisor import GroupView
-
-DOMAINS = ("example.com", "localhost")
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """One server, and its part of the requests relative to the others'."""
-
-    port: int
-    weight: int = 1
-    grpc_port: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Requests for one of the hosts, or with the path prefix, go to the backends.
-
-    A `verb` narrows the route to paths that end in `:verb`; such routes come first.
-    """
-
-    hosts: tuple[str, ...]
-    backends: tuple[Backend, ...]
-    path_prefix: str = ""
-    verb: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTable:
-    """All routes; the first that fits is taken."""
-
-    routes: tuple[Route, ...] = ()
-
-    def to_dict(self) -> Object:
-        """The table as JSON can hold it."""
-        return asdict(self)
 
 
 class Gateway(Protocol):
     """The one address in front of all services."""
+
+    def open(self) -> None:
+        """Takes its ports; everything else comes later."""
 
     def configure(self, table: RouteTable) -> None:
         """From now on requests go where this table says."""
@@ -62,48 +31,51 @@ class Gateway(Protocol):
         """Where it answers for a service."""
         ...
 
+    def address(self, namespace: str, component: str) -> str:
+        """`host:port` that leads to one component, and stays the same wherever that runs."""
+        ...
 
-def route_table(services: Iterable[tuple[str, str, Running]]) -> RouteTable:
-    """The routes of services, each given as namespace, name and what runs."""
-    routes: list[Route] = []
-    for namespace, name, running in services:
-        routes += _of_service(namespace, name, running)
-    return RouteTable(tuple(sorted(routes, key=lambda route: not route.verb)))
-
-
-def _of_service(namespace: str, name: str, running: Running) -> list[Route]:
-    predictors = _weighted([*running.of("predictor"), *running.of("predictor", canary=True)])
-    transformers = _weighted(running.of("transformer"))
-    explainers = _weighted(running.of("explainer"))
-    outside = tuple(f"{name}-{namespace}.{domain}" for domain in DOMAINS)
-    prefix = f"/serving/{namespace}/{name}"
-    entry = transformers if running.of("transformer") else predictors
-    routes = []
-    if explainers:
-        routes.append(Route(outside, explainers, prefix, "explain"))
-    if entry:
-        routes.append(Route(outside, entry, prefix))
-    by_role = (("predictor", predictors), ("transformer", transformers), ("explainer", explainers))
-    for role, backends in by_role:
-        groups = running.of(role)
-        if groups and backends:
-            routes.append(Route(_inside(groups[0].wanted[0].name, namespace), backends))
-    return routes
+    def close(self) -> None:
+        """Gives the ports back."""
 
 
-def _inside(component: str, namespace: str) -> tuple[str, ...]:
-    short = f"{component}.{namespace}"
-    outside = tuple(f"{component}-{namespace}.{domain}" for domain in DOMAINS)
-    return (component, short, f"{short}.svc", f"{short}.svc.cluster.local", *outside)
+def service_route(rendering: Rendering, running: Running) -> Service:
+    """A service as the gateway sees it: whoever is ready, or why nobody is."""
+    service = rendering.service
+    roles = [role for role in ROLES if role in service.spec] or ["predictor"]
+    components = []
+    for role in roles:
+        spec = service.spec.get(role) or {}
+        groups = [*running.of(role), *running.of(role, canary=True)]
+        revisions = _revisions(groups)
+        components.append(
+            Component(
+                role,
+                revisions,
+                timeout_of(spec),
+                batcher_of(spec),
+                _logger(spec, rendering),
+                absent=None if revisions else why_absent(rendering, groups),
+            )
+        )
+    return Service(service.name, service.namespace, components)
 
 
-def _weighted(groups: Sequence[GroupView]) -> tuple[Backend, ...]:
-    """The servers that are ready; what one that is not would have got goes to the others."""
+def _logger(spec: dict[str, object], rendering: Rendering) -> Logger | None:
+    # One that cannot be used is told of as a warning of the component, and nothing else stops.
+    problem = logger_problem(spec, rendering.service)
+    return None if problem else logger_of(spec, rendering.service)
+
+
+def _revisions(groups: Sequence[GroupView]) -> list[Revision]:
+    """The copies that are ready; what one that is not would have got goes to the others."""
     found = []
     for group in groups:
         # With a share between revisions `percent` is the revision's, else the component's own.
         own = 100 if len(group.wanted) > 1 else group.wanted[0].percent
         for copy, percent in shares(group):
-            if copy.port is not None and own * percent:
-                found.append(Backend(copy.port, own * percent, copy.grpc_port))
-    return tuple(found)
+            if copy.port is not None and own * percent > 0:
+                grpc = f"127.0.0.1:{copy.grpc_port}" if copy.grpc_port else None
+                replica = Replica(f"127.0.0.1:{copy.port}", grpc)
+                found.append(Revision([replica], own * percent))
+    return found

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from nerite.kserve.documents import Document, Object
+from nerite.kserve.gateway import Service
 from nerite.kserve.rendering import Rendering, render_service
 from nerite.kserve.resources import Resource
 from nerite.local.catalog import Catalog
 from nerite.local.components import Component, desired_components
 from nerite.local.database import Database
 from nerite.local.events import Events, happened, readiness
-from nerite.local.routes import RouteTable, route_table
+from nerite.local.routes import service_route
+from nerite.local.running import Running
 from nerite.local.stand_ins import Machine
-from nerite.local.status import Running, service_status
+from nerite.local.status import service_status
 from nerite.local.supervisor import GroupView
 
 Key = tuple[str, str]
@@ -147,17 +149,16 @@ class Services:
         rolled_out = self._rolled_out.get(predictors[0], 0) if predictors else 0
         return Running(tuple(groups), self._numbers, rolled_out, self._public_url(*key))
 
-    def status(self, value: Object) -> Object:
-        """The status of a service's object."""
-        metadata = value["metadata"]
-        return self._statuses.get((metadata["namespace"], metadata["name"]), {})
+    def status(self, key: Key) -> Object | None:
+        """The status of a service; None if there is no such service."""
+        return self._statuses.get(key, {}) if key in self._renderings else None
 
-    def routes(self, catalog: Catalog, views: Views) -> RouteTable:
+    def routes(self, views: Views) -> list[Service]:
         """What a gateway needs to know."""
-        services = catalog.services()
-        return route_table(
-            (s.namespace, s.name, self._running((s.namespace, s.name), views)) for s in services
-        )
+        return [
+            service_route(rendering, self._running(key, views))
+            for key, rendering in self._renderings.items()
+        ]
 
     def log_keys(self, key: Key, component: str) -> tuple[str, ...]:
         """The components that are meant by a service's name, or a component's, and a role."""

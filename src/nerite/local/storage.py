@@ -2,29 +2,47 @@
 """Where a model lies on this machine, and how Nerite gets to see it under the service's name.
 
 `Storage` is all that running needs to know about sources. `LocalStorage` knows paths, `file://`
-and claims that were mapped to folders; nothing is copied.
+and claims that were mapped to folders; nothing is copied. `DownloadStorage`
+fetches everything else.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import unquote
 
 from nerite.config.layout import find_config_files, find_versions
 from nerite.config.model_files import backend_of, looks_like_model
+from nerite.downloads.fetch import Terms, fetch
+from nerite.downloads.progress import Progress
+from nerite.downloads.transfer import Courier
 from nerite.errors import InvalidArgument, NotFound, Unsupported
 from nerite.kserve.storage_paths import parse_claim
 from nerite.stores.local import resolve_inside
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Storage(Protocol):
     """Makes what a URI names available on this machine."""
 
-    def fetch(self, uri: str, destination: Path) -> Path:
-        """The folder or file that has the content: `destination`, or where it lies already."""
+    def fetch(
+        self,
+        uri: str,
+        destination: Path,
+        variables: Mapping[str, str] = _NOTHING,
+        told: Callable[[str], None] | None = None,
+    ) -> Path:
+        """The folder or file that has the content: `destination`, or where it lies already.
+
+        Args:
+            variables: Credentials and the rest, under the names that KServe gives them.
+            told: Called again and again with how far it is; what it raises ends the fetching.
+        """
         ...
 
 
@@ -35,8 +53,14 @@ class LocalStorage:
         self._volumes = volumes
         self._claims = dict(claims or {})
 
-    def fetch(self, uri: str, destination: Path) -> Path:
-        """See `Storage`; `destination` is not used, for nothing is copied."""
+    def fetch(
+        self,
+        uri: str,
+        destination: Path,
+        variables: Mapping[str, str] = _NOTHING,
+        told: Callable[[str], None] | None = None,
+    ) -> Path:
+        """See `Storage`; only the URI counts, for nothing is copied."""
         path = self._path(uri)
         if not path.exists():
             raise NotFound(f"storageUri '{uri}': there is no '{path}'")
@@ -51,7 +75,7 @@ class LocalStorage:
         if scheme == "pvc":
             return self._claim(uri)
         raise Unsupported(
-            f"storageUri '{uri}': '{scheme}://' cannot be fetched yet; "
+            f"storageUri '{uri}': '{scheme}://' is nowhere on this machine; "
             "name a local path, file:// or pvc://"
         )
 
@@ -64,6 +88,34 @@ class LocalStorage:
                 f"--pvc {claim.name}=FOLDER, or put its content into '{folder}'"
             )
         return resolve_inside(folder, *claim.sub_path.split("/")) if claim.sub_path else folder
+
+
+class DownloadStorage:
+    """Sources that are elsewhere come over HTTP or from a bucket; all others as `LocalStorage`."""
+
+    def __init__(self, local: LocalStorage, environment: Mapping[str, str]) -> None:
+        """`environment` has the operator's own credentials; those of a resource go before them."""
+        self._local = local
+        self._environment = dict(environment)
+
+    def fetch(
+        self,
+        uri: str,
+        destination: Path,
+        variables: Mapping[str, str] = _NOTHING,
+        told: Callable[[str], None] | None = None,
+    ) -> Path:
+        """See `Storage`. A fetch that broke off goes on where it was, in the same destination."""
+        if not is_elsewhere(uri):
+            return self._local.fetch(uri, destination)
+        courier = Courier(Progress(told=told))
+        fetch(uri, destination, Terms({**self._environment, **variables}, courier=courier))
+        return destination
+
+
+def is_elsewhere(uri: str) -> bool:
+    """Whether a source has to be downloaded."""
+    return "://" in uri and not uri.startswith(("file://", "pvc://"))
 
 
 def lay_out(content: Path, name: str, folder: Path) -> Path:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nerite.local.components import Component
-from nerite.local.copies import Copy, CopyView, Revision
+from nerite.local.copies import Copy, Revision
+from nerite.local.copy_view import CopyView
 from nerite.local.rollout import next_step
 from nerite.local.tools import Tools
 
@@ -139,14 +140,21 @@ class Supervisor:
                 continue
             hosts: dict[str, str] = {}
             if component.needs:
-                needed = self._groups.get(f"{component.namespace}/{component.needs}")
-                if needed is None or not needed.address:
+                address = self._address(component)
+                if not address:
                     group.waiting_for = component.needs
                     continue
-                hosts = {f"{component.needs}.{component.namespace}": needed.address}
+                hosts = {f"{component.needs}.{component.namespace}": address}
             revision = Revision(component, hosts)
             found[revision.name] = revision
         return found
+
+    def _address(self, component: Component) -> str:
+        """Where the component that this one needs answers; empty if it has no address yet."""
+        if self._tools.front is not None:
+            return self._tools.front(component.namespace, component.needs)
+        needed = self._groups.get(f"{component.namespace}/{component.needs}")
+        return needed.address if needed is not None else ""
 
     def _in_use(self, key: str) -> set[int]:
         """The copies of a component that running copies of others were told about."""

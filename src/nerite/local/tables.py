@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nerite.kserve.documents import Object
+from nerite.kserve.gateway import DOMAIN
 
 Column = tuple[str, Callable[[Object], str]]
 
@@ -49,6 +50,13 @@ def _reason(value: Object) -> str:
     return next((str(c.get("reason", "")) for c in conditions if c["type"] == "Ready"), "")
 
 
+def _host(value: Object) -> str:
+    """The name by which a gateway knows it; gRPC clients give it as their authority."""
+    metadata = value["metadata"]
+    known = value.get("status", {}).get("url")
+    return f"{metadata['name']}-{metadata['namespace']}.{DOMAIN}" if known else ""
+
+
 _URL: Column = ("URL", lambda value: _at(value, "status", "url"))
 _READY: Column = ("READY", _ready)
 
@@ -71,7 +79,9 @@ _COLUMNS: dict[str, Sequence[Column]] = {
 }
 _COLUMNS["ClusterServingRuntime"] = _COLUMNS["ServingRuntime"]
 _WIDE: dict[str, Sequence[Column]] = {
+    "InferenceGraph": (("HOST", _host), ("REASON", _reason)),
     "InferenceService": (
+        ("HOST", _host),
         ("RUNTIME", _runtime),
         ("TRANSITION", lambda value: _at(value, "status", "modelStatus", "transitionStatus")),
         ("REASON", _reason),

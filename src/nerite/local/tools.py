@@ -29,4 +29,6 @@ class Tools:
     """Where models are laid out."""
     background: Callable[[Callable[[], None]], None]
     """Runs something slow elsewhere."""
+    front: Callable[[str, str], str] | None = None
+    """The lasting address of a component, by namespace and name, if a gateway gives it one."""
     patience: Patience = field(default_factory=Patience)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Client connections. One port speaks HTTP/1.1 and HTTP/2: the first bytes tell.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nerite_logic::wire::grpc::Arrival;
 use tokio::net::TcpStream;
 
-use super::proxy;
+use super::proxy::{self, Origin};
 use super::server::Shared;
 use crate::arrival::{Progress, Watched};
 use crate::connection::drain_begins;
@@ -28,8 +28,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(7200), Duration::fr
 /// Most calls at a time on one connection.
 const MAX_STREAMS: u32 = 1024;
 
-/// Accepts connections until the gateway drains.
-pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts connections until the gateway drains; on a port that is `named`, all requests are to that host.
+pub async fn accept(listener: TcpListener, named: Option<Arc<str>>, shared: Arc<Shared>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -42,7 +42,11 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         };
         match accepted {
             Ok((stream, peer)) if shared.connection_began() => {
-                tokio::spawn(serve(stream, peer, Counted(Arc::clone(&shared))));
+                let origin = Origin {
+                    peer: peer.ip(),
+                    named: named.clone(),
+                };
+                tokio::spawn(serve(stream, origin, Counted(Arc::clone(&shared))));
             }
             Ok(_) => {}
             Err(why) if is_of_one_connection(&why) => {}
@@ -60,7 +64,7 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, counted: Counted) {
+async fn serve(stream: TcpStream, origin: Origin, counted: Counted) {
     let mut draining = counted.0.draining();
     let progress = Progress::watched();
     let version = tokio::select! {
@@ -72,8 +76,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, counted: Counted) {
         return; // The peer is gone already.
     }
     match version {
-        Ok(true) => serve_http2(stream, peer, progress, &counted.0).await,
-        Ok(false) => serve_http1(stream, peer, progress, &counted.0).await,
+        Ok(true) => serve_http2(stream, origin, progress, &counted.0).await,
+        Ok(false) => serve_http1(stream, origin, progress, &counted.0).await,
         Err(_) => {}
     }
 }
@@ -97,7 +101,7 @@ async fn is_http2(stream: &TcpStream, progress: &Progress) -> std::io::Result<bo
 
 async fn serve_http1(
     stream: TcpStream,
-    peer: SocketAddr,
+    origin: Origin,
     progress: Arc<Progress>,
     shared: &Arc<Shared>,
 ) {
@@ -106,8 +110,8 @@ async fn serve_http1(
         let (progress, shared) = (Arc::clone(&progress), Arc::clone(shared));
         move |request| {
             progress.head_complete();
-            let shared = Arc::clone(&shared);
-            async move { proxy::answer(request, peer.ip(), &shared).await }
+            let (shared, origin) = (Arc::clone(&shared), origin.clone());
+            async move { proxy::answer(request, &origin, &shared).await }
         }
     });
     let io = TokioIo::new(Watched::http(stream, Arc::clone(&progress)));
@@ -130,7 +134,7 @@ async fn serve_http1(
 
 async fn serve_http2(
     stream: TcpStream,
-    peer: SocketAddr,
+    origin: Origin,
     progress: Arc<Progress>,
     shared: &Arc<Shared>,
 ) {
@@ -138,8 +142,8 @@ async fn serve_http2(
     let service = service_fn({
         let shared = Arc::clone(shared);
         move |request| {
-            let shared = Arc::clone(&shared);
-            async move { proxy::answer(request, peer.ip(), &shared).await }
+            let (shared, origin) = (Arc::clone(&shared), origin.clone());
+            async move { proxy::answer(request, &origin, &shared).await }
         }
     });
     let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default());

@@ -25,18 +25,27 @@ use super::upstream::{self, Answered, Unanswered};
 use super::{batcher, failures, graph, hops};
 use crate::body::{Align, Reading, Unreadable, read};
 
+/// Where a request came in.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The client's address.
+    pub peer: IpAddr,
+    /// The host that its port stands for, if it stands for one; then the request's own does not count.
+    pub named: Option<Arc<str>>,
+}
+
 /// Answers one request; never fails, every failure is an answer.
 ///
 /// # Errors
 /// None.
 pub async fn answer(
     request: Request<Incoming>,
-    peer: IpAddr,
+    origin: &Origin,
     shared: &Arc<Shared>,
 ) -> Result<Response<Reply>, Infallible> {
     shared.counters.requests.fetch_add(1, Ordering::Relaxed);
     let speech = speech_of(request.headers());
-    let answered = route(request, speech, peer, shared).await;
+    let answered = route(request, speech, origin, shared).await;
     Ok(answered.unwrap_or_else(|failure| {
         shared.counters.failures.fetch_add(1, Ordering::Relaxed);
         match speech {
@@ -57,13 +66,14 @@ fn speech_of(headers: &HeaderMap) -> Speech {
 async fn route(
     request: Request<Incoming>,
     speech: Speech,
-    peer: IpAddr,
+    origin: &Origin,
     shared: &Arc<Shared>,
 ) -> Result<Response<Reply>, Failure> {
     let live = shared.live.load_full();
     let (mut head, body) = request.into_parts();
     let authority = authority_of(&head);
-    let found = live.table.find(host_of(&authority), head.uri.path())?;
+    let host = origin.named.as_deref().unwrap_or(host_of(&authority));
+    let found = live.table.find(host, head.uri.path())?;
     let Some(component) = live.component(found.place) else {
         return Err(Failure::new(Kind::Internal, "the route leads nowhere"));
     };
@@ -79,7 +89,7 @@ async fn route(
         return Err(too_large(component, Some(length), limit));
     }
     hops::strip(&mut head.headers);
-    hops::tell_origin(&mut head.headers, peer, &authority, found.prefix);
+    hops::tell_origin(&mut head.headers, origin.peer, &authority, found.prefix);
     let errand = Errand {
         live: &live,
         component,

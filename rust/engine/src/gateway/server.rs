@@ -81,7 +81,7 @@ impl Shared {
 
 #[derive(Debug)]
 enum Order {
-    Accept(TcpListener),
+    Accept(TcpListener, Option<Arc<str>>),
     Stop,
 }
 
@@ -142,16 +142,19 @@ impl Gateway {
         &self.shared
     }
 
-    /// Opens a port and returns its number. Each I/O thread accepts from it.
+    /// Opens a port and returns its number. Each I/O thread accepts from it. All requests to a port that is
+    /// opened for a host are taken as to that host, so that a client which knows only an address
+    /// reaches one component.
     ///
     /// # Errors
     /// UNAVAILABLE with address, port and cause if it cannot be bound.
-    pub fn listen(&self, address: &str, port: u16) -> Result<u16, Error> {
+    pub fn listen(&self, address: &str, port: u16, named: Option<&str>) -> Result<u16, Error> {
         let refused = |why: std::io::Error| {
             Error::unavailable(format!("cannot listen on {address} port {port}: {why}"))
         };
         let listener = open_tcp(address, port, false).map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?.port();
+        let named: Option<Arc<str>> = named.map(Into::into);
         let threads = self.threads.lock();
         if threads.is_empty() {
             return Err(Error::unavailable("gateway is stopped"));
@@ -159,7 +162,7 @@ impl Gateway {
         for thread in threads.iter() {
             let own = listener.try_clone().map_err(refused)?;
             // A thread that is gone accepts nothing.
-            let _ = thread.orders.send(Order::Accept(own));
+            let _ = thread.orders.send(Order::Accept(own, named.clone()));
         }
         Ok(bound)
     }
@@ -226,8 +229,8 @@ fn run_io_thread(shared: &Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order
         tokio::spawn(upstream::sweep());
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Accept(listener) => {
-                    tokio::spawn(connections::accept(listener, Arc::clone(shared)));
+                Order::Accept(listener, named) => {
+                    tokio::spawn(connections::accept(listener, named, Arc::clone(shared)));
                 }
                 Order::Stop => break,
             }

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A copy of a component as it was at one moment: what everything but the supervisor sees of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nerite.local.components import Component
+from nerite.local.lifeline import Exit
+
+
+@dataclass(frozen=True, slots=True)
+class CopyView:
+    """A copy as others may see it."""
+
+    number: int
+    component: Component
+    ready: bool
+    stopping: bool
+    fetching: bool
+    port: int | None
+    grpc_port: int | None
+    pids: tuple[int, ...]
+    restarts: int
+    failing: bool
+    problem: str
+    last_exit: Exit | None
+    progress: str = ""
+    """How far the fetching is, where something is downloaded."""
+
+    @property
+    def url(self) -> str:
+        """Its address for HTTP on this machine."""
+        return f"http://127.0.0.1:{self.port}"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The InferenceGraphs of a daemon: the gateway runs them, so each has a route and a status.
+
+A graph is ready when every service that its steps name is; those that name URLs only are ready at
+once, as in a cluster. Where a cluster leaves the conditions out, they say what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from nerite.kserve.documents import Object
+from nerite.kserve.gateway import Component, Service
+from nerite.kserve.graphs import graph_service
+from nerite.kserve.resources import Resource
+from nerite.local.catalog import Catalog
+from nerite.local.components import is_stopped
+from nerite.local.status import condition, since
+
+Key = tuple[str, str]
+StatusOf = Callable[[Key], Object | None]
+
+
+class Graphs:
+    """See the module. Not safe by itself: the daemon calls it under its lock."""
+
+    def __init__(self, public_url: Callable[[str, str], str]) -> None:
+        self._public_url = public_url
+        self._statuses: dict[Key, Object] = {}
+
+    def look(self, catalog: Catalog, status_of: StatusOf, now: float) -> None:
+        """Brings statuses up to date; `status_of` tells a service's, or None for no service."""
+        before, self._statuses = self._statuses, {}
+        for graph in catalog.graphs():
+            key = graph.namespace, graph.name
+            last = before.get(key, {}).get("conditions", [])
+            conditions = [_ready(graph, status_of), condition("Stopped", str(is_stopped(graph)))]
+            status = {
+                "conditions": since(conditions, last, now),
+                "observedGeneration": graph.object["metadata"].get("generation", 1),
+            }
+            url = self._public_url(*key)
+            if conditions[0]["status"] == "True" and url:
+                status["url"] = url
+            self._statuses[key] = status
+
+    def status(self, value: Object) -> Object:
+        """The status of a graph's object."""
+        metadata = value["metadata"]
+        return self._statuses.get((metadata["namespace"], metadata["name"]), {})
+
+    def routes(self, catalog: Catalog, status_of: StatusOf) -> Iterator[Service]:
+        """What a gateway needs to know. A graph has none whose name is a service's."""
+        for graph in catalog.graphs():
+            if status_of((graph.namespace, graph.name)) is not None:
+                continue
+            if is_stopped(graph):
+                absent = Component("graph", absent="it is stopped")
+                yield Service(graph.name, graph.namespace, [absent])
+            else:
+                yield graph_service(graph, catalog.cluster)
+
+
+def _ready(graph: Resource, status_of: StatusOf) -> Object:
+    if status_of((graph.namespace, graph.name)) is not None:
+        text = f'an InferenceService has the name "{graph.name}" too, and gets its requests'
+        return condition("Ready", "False", "NameTaken", text)
+    if is_stopped(graph):
+        return condition("Ready", "False", "Stopped")
+    for name in _services_of(graph):
+        status = status_of((graph.namespace, name))
+        if status is None:
+            text = f'inferenceservices.serving.kserve.io "{name}" not found'
+            return condition("Ready", "False", "ServiceNotFound", text)
+        ready = [c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"]
+        if ready != ["True"]:
+            text = f'the InferenceService "{name}" is not ready'
+            return condition("Ready", "False", "ServiceNotReady", text)
+    return condition("Ready", "True")
+
+
+def _services_of(graph: Resource) -> list[str]:
+    """The services that steps name, each once."""
+    steps = [step for node in graph.spec["nodes"].values() for step in node.get("steps") or []]
+    return list(dict.fromkeys(step["serviceName"] for step in steps if step.get("serviceName")))
