@@ -307,7 +307,7 @@ def test_the_variables_of_the_clouds_are_obeyed(monkeypatch: pytest.MonkeyPatch)
     options = server_options([], choose({}))
     assert list(map(str, options.repositories)) == ["models"]
     assert (options.allow_http, options.allow_grpc) == (False, False)
-    assert options.ports()["vertex_ai"] == ("0.0.0.0", 9090)  # noqa: S104
+    assert options.ports()["vertex_ai"] == ("0.0.0.0", 9090)
     doors = options.doors
     assert (doors.vertex_ai_predict_route, doors.vertex_ai_health_route) == ("/p", "/h")
     assert (doors.sagemaker_model, doors.sagemaker_ping) == ("m", "live")

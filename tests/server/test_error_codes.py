@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error answer over HTTP says in a header what kind it is: the text may change, that may not."""
+"""Every error answer over HTTP says in a header what kind it is: a text may change, that not."""
 
 from __future__ import annotations
 

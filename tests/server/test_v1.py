@@ -359,11 +359,11 @@ def test_models_are_listed_with_their_state_and_metadata(server: Server, root: P
     names = sorted(path.name for path in root.iterdir())
     status, text = asked(server.http_url, "GET", "/v1/models")
     assert (status, json.loads(text)) == (200, {"models": names})
-    status, text = asked(server.http_url, "GET", "/v2/models")
+    _, text = asked(server.http_url, "GET", "/v2/models")
     models = json.loads(text)["models"]
     assert [model["name"] for model in models] == names
     for model in models:
-        status, text = asked(server.http_url, "GET", f"/v2/models/{model['name']}")
+        _, text = asked(server.http_url, "GET", f"/v2/models/{model['name']}")
         assert json.loads(text) == model
     slash, plain = (asked(server.http_url, "GET", path) for path in ("/v2/", "/v2"))
     assert slash == plain
@@ -384,9 +384,9 @@ def test_a_key_opens_its_models_and_no_others(tmp_path: Path) -> None:
         assert asked(url, "POST", predict, own, body) == (200, '{"predictions":[1.0]}')
         for verb in ("predict", "explain"):
             assert asked(url, "POST", f"/v1/models/other:{verb}", own, body)[0] == 403
-        status, text = asked(url, "GET", "/v1/models", own)
+        _, text = asked(url, "GET", "/v1/models", own)
         assert json.loads(text) == {"models": ["own-a", "own-b"]}
-        status, text = asked(url, "GET", "/v2/models", own)
+        _, text = asked(url, "GET", "/v2/models", own)
         assert [model["name"] for model in json.loads(text)["models"]] == ["own-a", "own-b"]
         assert asked(url, "GET", "/v1/models")[0] == 401
         assert asked(url, "GET", "/v1/models/other")[0] == 200  # health, as /v2/models/other/ready

@@ -27,7 +27,7 @@ use crate::routes::{Ask, Route, Target, V1};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
-use crate::{generate, infer, metrics, sagemaker, settings, shared_memory, v1};
+use crate::{generate, infer, metrics, openapi, sagemaker, settings, shared_memory, v1};
 
 /// An answer.
 pub type Reply = Response<ReplyBody>;
@@ -200,6 +200,8 @@ async fn dispatch(
         }
         Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
         Route::AllMetadata => Ok(all_metadata(permit.sight(), shared)),
+        Route::OpenApi => openapi::document(permit.sight(), shared).await,
+        Route::Docs => Ok(openapi::page()),
         Route::V1(V1::Alive) => Ok(v1::alive()),
         Route::V1(V1::Models) => Ok(v1::models(permit.sight(), shared)),
         Route::V1(V1::ModelReady(target)) => v1::model_ready(target, shared),

@@ -43,6 +43,7 @@ mod generate;
 mod grpc_stream;
 mod infer;
 pub mod metadata;
+mod openapi;
 pub mod routes;
 mod sagemaker;
 mod settings;

@@ -22,6 +22,7 @@ from nerite.server.control import serve_calls, verbs
 from nerite.server.host_metrics import HostMetrics
 from nerite.server.key_watch import KeyWatch
 from nerite.server.log_settings import LogSettings
+from nerite.server.openapi import openapi
 from nerite.server.options import ServerOptions
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
@@ -244,6 +245,7 @@ class Server:
         self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
         answers = {
             **verbs(self._states),
+            "openapi": openapi,
             "log_settings": self.log_settings.answer,
             "trace_settings": self.trace_settings.answer,
         }
