@@ -185,7 +185,7 @@ class Server:
 
     @property
     def ports(self) -> dict[str, tuple[str, int]]:
-        """Protocol (`http`, `grpc`, `metrics`, `sagemaker`, `vertex_ai`) -> address and number of the port that is open."""
+        """Protocol (`http`, `grpc`, `metrics`, `sagemaker`, `vertex_ai`) -> address and port."""
         return dict(self._ports)
 
     def signature(self, name: str) -> str:
