@@ -83,7 +83,7 @@ BETTER: Final[Mapping[str, tuple[int, str]]] = {
     "health/v2-model-ready-unknown": (400, "Model version not ready"),
     "health/v2-version": (200, '"versions":["1"]'),
     "health/v2-stats": (200, "model_stats"),
-    "health/docs": (404, "Not Found"),
+    "health/docs": (200, "<title>Endpoints</title>"),
     # On a port of their own.
     "health/metrics": (404, "Not Found"),
 }

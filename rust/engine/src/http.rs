@@ -30,7 +30,8 @@ use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
 use crate::{
-    compression, generate, infer, metrics, repository, sagemaker, settings, shared_memory, v1,
+    compression, generate, infer, metrics, openapi, repository, sagemaker, settings, shared_memory,
+    v1,
 };
 
 /// An answer.
@@ -202,6 +203,8 @@ async fn dispatch(
         }
         Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
         Route::AllMetadata => Ok(all_metadata(permit.sight(), shared)),
+        Route::OpenApi => openapi::document(permit.sight(), shared).await,
+        Route::Docs => Ok(openapi::page()),
         Route::V1(V1::Alive) => Ok(v1::alive()),
         Route::V1(V1::Models) => Ok(v1::models(permit.sight(), shared)),
         Route::V1(V1::ModelReady(target)) => v1::model_ready(target, shared),

@@ -49,6 +49,7 @@ mod grpc_stream;
 mod infer;
 pub mod listening;
 pub mod metadata;
+mod openapi;
 pub mod repository;
 pub mod routes;
 mod sagemaker;

@@ -59,6 +59,10 @@ pub enum Route<'a> {
     SharedMemory(Device, Ask, Option<&'a str>),
     /// KServe's V1 protocol.
     V1(V1<'a>),
+    /// The description of every endpoint.
+    OpenApi,
+    /// A page that shows it.
+    Docs,
     /// The models of SageMaker's multi-model mode; GET tells, POST loads, DELETE unloads.
     SageMakerModels(Option<&'a str>),
     /// On a port of its own.
@@ -92,7 +96,11 @@ impl<'a> Route<'a> {
     fn of(path: &'a str) -> Option<Self> {
         match path.strip_prefix("/v2") {
             Some(rest) => Self::of_v2(rest),
-            None => V1::of(path).map(Self::V1),
+            None => match path {
+                "/openapi.json" => Some(Self::OpenApi),
+                "/docs" => Some(Self::Docs),
+                _ => V1::of(path).map(Self::V1),
+            },
         }
     }
 
@@ -228,6 +236,8 @@ impl<'a> Route<'a> {
             Self::ServerMetadata
             | Self::AllMetadata
             | Self::ModelMetadata(_)
+            | Self::OpenApi
+            | Self::Docs
             | Self::V1(V1::Models) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
@@ -252,8 +262,11 @@ impl<'a> Route<'a> {
             Self::ServerLive
             | Self::ServerReady
             | Self::ModelReady(_)
+            // The page is the same for every server: what it shows it has to ask for.
+            | Self::Docs
             | Self::V1(V1::Alive | V1::ModelReady(_)) => Need::Nothing,
             Self::ServerMetadata
+            | Self::OpenApi
             | Self::AllMetadata
             | Self::ModelMetadata(_)
             | Self::V1(V1::Models)
@@ -295,6 +308,8 @@ impl<'a> Route<'a> {
             | Self::ServerReady
             | Self::ServerMetadata
             | Self::AllMetadata
+            | Self::OpenApi
+            | Self::Docs
             | Self::V1(V1::Alive | V1::Models)
             | Self::ModelStatistics(None)
             | Self::RepositoryIndex

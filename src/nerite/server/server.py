@@ -26,6 +26,7 @@ from nerite.server.event_log import log_event
 from nerite.server.host_metrics import HostMetrics
 from nerite.server.key_watch import KeyWatch
 from nerite.server.log_settings import LogSettings
+from nerite.server.openapi import openapi
 from nerite.server.options import ServerOptions
 from nerite.server.polling import Polling
 from nerite.server.repository_control import RepositoryControl
@@ -271,6 +272,7 @@ class Server:
             "repository_index": calls.index,
             "repository_load": calls.load,
             "repository_unload": calls.unload,
+            "openapi": openapi,
             "log_settings": self.log_settings.answer,
             "trace_settings": self.trace_settings.answer,
         }

@@ -24,7 +24,9 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
         Some(Route::V1(V1::Models)) => Route::V1(V1::ModelReady(MODEL)),
         Some(Route::V1(V1::ModelReady(_))) => Route::V1(V1::Predict(MODEL)),
         Some(Route::V1(V1::Predict(_))) => Route::V1(V1::Explain(MODEL)),
-        Some(Route::V1(V1::Explain(_))) => Route::ModelReady(MODEL),
+        Some(Route::V1(V1::Explain(_))) => Route::OpenApi,
+        Some(Route::OpenApi) => Route::Docs,
+        Some(Route::Docs) => Route::ModelReady(MODEL),
         Some(Route::ModelReady(_)) => Route::ModelMetadata(MODEL),
         Some(Route::ModelMetadata(_)) => Route::ModelConfig(MODEL),
         Some(Route::ModelConfig(_)) => Route::ModelStatistics(None),
@@ -86,6 +88,8 @@ fn path_of(route: Route<'_>) -> String {
         Route::ServerReady => "/v2/health/ready",
         Route::ServerMetadata => "/v2",
         Route::AllMetadata => "/v2/models",
+        Route::OpenApi => "/openapi.json",
+        Route::Docs => "/docs",
         Route::V1(V1::Alive) => "/",
         Route::V1(V1::Models) => "/v1/models",
         Route::V1(V1::ModelReady(_)) => "/v1/models/m",
@@ -323,6 +327,7 @@ fn only_health_is_open_and_only_management_is_for_whoever_is_near() {
         "/v2/health/ready",
         "/",
         "/v1/models/m",
+        "/docs",
         "/v2/models/m/ready",
     ];
     assert_eq!(open, health);
@@ -444,6 +449,8 @@ fn odd_forms_of_a_path_are_not_a_way_around() {
         "//v2/health/live",
         "/metrics",
         "//",
+        "/docs/",
+        "/openapi.json/",
         "/v1/models/m:predict/",
         "/v1/models/m/:predict",
         "/V1/models/m:predict",
@@ -507,7 +514,7 @@ fn the_order_is_key_route_restriction_scope_method() {
         .enter(&head("POST", &metadata, &[]), Peer::Loopback)
         .unwrap_err();
     let text = "This protocol is restricted, expecting header 'k2'";
-    assert_eq!(why, Error::unavailable(text));
+    assert_eq!(why, Error::new(Code::PermissionDenied, text));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! An answer: rows again, with an object for each where the model has several outputs.
 
 use bytes::Bytes;
+use half::{bf16, f16};
 
 use crate::DataType;
 use crate::check::element_count;
@@ -167,11 +168,8 @@ impl<'a> Values<'a> {
             DataType::Fp32 => finite(out, f64::from(f32::from_le_bytes(self.take()?))),
             DataType::Fp64 => finite(out, f64::from_le_bytes(self.take()?)),
             DataType::Bytes => self.text(out)?,
-            DataType::Fp16 | DataType::Bf16 => {
-                let datatype = self.tensor.datatype.name();
-                let what = format!("is {datatype}, which the V1 protocol cannot carry");
-                return Err(self.unwritable(&what));
-            }
+            DataType::Fp16 => finite(out, f16::from_le_bytes(self.take()?).to_f64()),
+            DataType::Bf16 => finite(out, bf16::from_le_bytes(self.take()?).to_f64()),
         }
         Ok(())
     }

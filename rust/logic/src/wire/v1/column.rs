@@ -2,13 +2,15 @@
 //! The values of one input, from nested arrays into a tensor's bytes; the shape is what they are nested in.
 
 use bytestring::ByteString;
+use half::{bf16, f16};
 
 use super::{Failure, NO_VALUE};
 use crate::DataType;
 use crate::check::MAX_DIMENSIONS;
+
 use crate::error::Error;
 use crate::message::{Shape, Tensor};
-use crate::spec::{IoSpec, ModelSpec};
+use crate::spec::IoSpec;
 use crate::wire::json::{Kind, Number, Reader, Syntax};
 
 /// A tensor in the making.
@@ -25,23 +27,15 @@ pub(super) struct Column<'a> {
 }
 
 impl<'a> Column<'a> {
-    pub(super) fn new(declared: &'a IoSpec, spec: &'a ModelSpec) -> Result<Self, Error> {
-        if matches!(declared.datatype, DataType::Fp16 | DataType::Bf16) {
-            let (name, model) = (&declared.name, &spec.name);
-            return Err(Error::invalid(format!(
-                "input '{name}' of model '{model}' is {}, which the V1 protocol cannot carry; send it as \
-                 binary data to /v2/models/{model}/infer",
-                declared.datatype.name()
-            )));
-        }
-        Ok(Self {
+    pub(super) const fn new(declared: &'a IoSpec, model: &'a str) -> Self {
+        Self {
             declared,
-            model: &spec.name,
+            model,
             data: Vec::new(),
             sizes: Vec::new(),
             rank: None,
             instances: 0,
-        })
+        }
     }
 
     /// Reads the array that is next, which holds all instances.
@@ -129,6 +123,20 @@ impl<'a> Column<'a> {
                     },
                     DataType::Fp64 => {
                         self.data.extend_from_slice(&number.as_double().to_le_bytes());
+                    }
+                    DataType::Fp16 => {
+                        let value = f16::from_f64(number.as_double());
+                        if value.is_infinite() {
+                            return Err(self.unfit(number));
+                        }
+                        self.data.extend_from_slice(&value.to_le_bytes());
+                    }
+                    DataType::Bf16 => {
+                        let value = bf16::from_f64(number.as_double());
+                        if value.is_infinite() {
+                            return Err(self.unfit(number));
+                        }
+                        self.data.extend_from_slice(&value.to_le_bytes());
                     }
                     _ => {
                         #[allow(clippy::cast_possible_truncation)]

@@ -187,7 +187,7 @@ impl<'a> Parser<'a> {
             return Err(self.names("each instance must be an object").into());
         };
         self.json.seek(at);
-        let mut column = Column::new(only, self.spec)?;
+        let mut column = Column::new(only, &self.spec.name);
         column.whole(&mut self.json)?;
         Ok(vec![column.into_tensor(None)])
     }
@@ -259,7 +259,7 @@ impl<'a> Parser<'a> {
             Some(place) => place,
             None => {
                 let declared = self.declared(name)?;
-                columns.push(Column::new(declared, self.spec)?);
+                columns.push(Column::new(declared, &self.spec.name));
                 columns.len() - 1
             }
         };
