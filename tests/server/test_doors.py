@@ -167,11 +167,22 @@ def test_sagemaker_is_told_400_for_failures_and_507_for_too_little_memory(server
         server, "sagemaker", "POST", "/invocations", b"x", {"Content-Encoding": "br"}
     )
     assert (status, headers["Accept-Encoding"]) == (415, "gzip, deflate, zstd")
-    # As long as models are loaded at the start only.
     status, read, _ = ask(server, "sagemaker", "POST", "/models", {"model_name": "h", "url": "/x"})
+    assert (status, "model 'h' cannot be loaded from '/x'" in read.decode()) == (400, True)
+    status, read, _ = ask(server, "sagemaker", "DELETE", "/models/two")
     assert (status, "explicit model load / unload is not allowed" in read.decode()) == (400, True)
-    assert ask(server, "sagemaker", "DELETE", "/models/two")[0] == 400
     assert ask(server, "sagemaker", "GET", "/models/two")[0] == 200
+
+
+def test_sagemaker_unloads_where_models_are_controlled(tmp_path: Path) -> None:
+    (tmp_path / "one/1").mkdir(parents=True)
+    (tmp_path / "one/config.pbtxt").write_text(IDENTITY)
+    options = DoorOptions(sagemaker=True, sagemaker_port=0)
+    explicit = {"model_control_mode": "explicit", "load_models": ("*",)}
+    with serve(tmp_path, doors=options, **explicit) as running:
+        assert ask(running, "sagemaker", "GET", "/models/one")[0] == 200
+        assert ask(running, "sagemaker", "DELETE", "/models/one")[0] == 200
+        assert ask(running, "sagemaker", "GET", "/models/one")[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use nerite_logic::Error;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::http::{Failure, Reply, empty, json, read_body};
 use crate::routes::guard::Sight;
@@ -23,6 +23,13 @@ struct Loaded<'a> {
     model_name: &'a str,
     /// Models that were there at the start came from no URL that SageMaker gave.
     model_url: &'static str,
+}
+
+/// The body of a load.
+#[derive(Deserialize)]
+struct Wanted {
+    model_name: String,
+    url: String,
 }
 
 /// Answers about models, or changes them.
@@ -38,13 +45,20 @@ pub async fn models(
 ) -> Result<Reply, Failure> {
     match (model, &head.method) {
         (None, &Method::POST) => {
-            let payload = read_body(body, None, shared).await?;
-            shared.control.ask("repository_load", payload).await?;
-            Ok(empty(StatusCode::OK))
+            let wanted: Wanted = serde_json::from_slice(&read_body(body, None, shared).await?)
+                .map_err(|why| Error::invalid(format!("the body is no model to load: {why}")))?;
+            let Wanted { model_name, url } = wanted;
+            // A repository is chosen at the start; one that a request names is not taken in.
+            Err(Error::unsupported(format!(
+                "model '{model_name}' cannot be loaded from '{url}': models are loaded from the model \
+                 repositories of the start only, with /v2/repository/models/{model_name}/load"
+            ))
+            .into())
         }
         (Some(name), &Method::DELETE) => {
             known(name, shared)?;
-            let payload = serde_json::json!({"model_name": name, "unload_dependents": true});
+            let payload =
+                serde_json::json!({"model": name, "parameters": {"unload_dependents": true}});
             let payload = Bytes::from(payload.to_string());
             shared.control.ask("repository_unload", payload).await?;
             Ok(empty(StatusCode::OK))
@@ -76,8 +90,8 @@ const fn loaded(name: &str) -> Loaded<'_> {
 }
 
 fn known(name: &str, shared: &Shared) -> Result<(), Failure> {
-    match shared.table().entry(name) {
-        Some(_) => Ok(()),
-        None => Err(Error::not_found(format!("model '{name}' is not loaded")).into()),
+    match shared.table().find(name, None) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::not_found(format!("model '{name}' is not loaded")).into()),
     }
 }
