@@ -165,7 +165,7 @@ def predictions(server: Server, model: str, instances: object) -> Any:
 
 @pytest.mark.parametrize("model", ["sklearn", "joblib", "xgboost", "lightgbm", "onnx"])
 def test_rows_are_answered_as_the_library_predicts(model: str, root: Path, server: Server) -> None:
-    rows = X.astype(np.float32)[:4]  # as many as the default for ONNX models lets be in a batch
+    rows = X.astype(np.float32)  # more than the default for ONNX models lets be in a batch
     expected = {
         "sklearn": lambda: joblib.load(root / "joblib/1/model.joblib").predict(rows),
         "joblib": lambda: joblib.load(root / "joblib/1/model.joblib").predict(rows),
@@ -205,6 +205,20 @@ def test_a_model_without_a_batch_dimension_takes_one_instance(server: Server) ->
     status, answer, _ = ask(server, "single", {"instances": [[1], [2]]})
     assert status == 400
     assert "takes one instance in a request, got 2" in answer["error"]
+
+
+def test_more_rows_than_a_batch_takes_are_several_requests_to_the_model(server: Server) -> None:
+    """A client of V1 knows nothing of a largest batch; KServe's servers have none."""
+    numbers = list(range(101))
+    assert predictions(server, "int64", numbers) == numbers
+    texts = [[f"{number}" * (number % 5)] for number in numbers]
+    assert predictions(server, "string", texts) == [text for (text,) in texts]
+    rows = [{"A": [n, 1], "B": str(n)} for n in numbers]
+    assert predictions(server, "two", rows) == [{"SUM": n + 1, "TEXT": f"{n}!"} for n in numbers]
+    status, answer, _ = ask(server, "cube", {"instances": [[[1]]] * 9})
+    assert (status, "Expected [-1,2,-1], got" in answer["error"]) == (400, True)
+    status, answer, _ = ask(server, "uint8", {"instances": [1] * 4097})
+    assert (status, "batch-size must be <= 4" in answer["error"]) == (400, True)
 
 
 def test_several_inputs_and_outputs_are_objects_by_name(server: Server) -> None:
