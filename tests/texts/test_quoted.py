@@ -8,7 +8,6 @@ from tests.texts.quoted import Text, is_expected, texts
 
 #: What texts may wait for. A feature that is there is taken out, and its texts get tests.
 FEATURES = {
-    "cloud storage",
     "ensembles",
 }
 
