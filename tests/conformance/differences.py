@@ -49,8 +49,14 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "gi_bytes_trunc": ("INVALID_ARGUMENT", "incomplete string data for inference input"),
     "gi_missing_required": ("INVALID_ARGUMENT", "but missing required input(s) ['A']"),
     "gi_raw_surplus": ("INVALID_ARGUMENT", "has 1 more raw_input_contents than inputs"),
-    "grs_index": ("PERMISSION_DENIED", "This protocol is restricted, expecting header"),
-    "grs_stream": ("PERMISSION_DENIED", "This protocol is restricted, expecting header"),
+    "grs_index": (
+        "PERMISSION_DENIED",
+        "This protocol is restricted, expecting header 'triton-grpc-protocol-k1'",
+    ),
+    "grs_stream": (
+        "PERMISSION_DENIED",
+        "This protocol is restricted, expecting header 'triton-grpc-protocol-k3'",
+    ),
     "gs_out_small": (
         "INVALID_ARGUMENT",
         "(4 bytes) should be at least 8 bytes to hold the results",

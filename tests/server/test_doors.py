@@ -200,6 +200,8 @@ def test_sagemaker_unloads_where_models_are_controlled(tmp_path: Path) -> None:
         ("v2/systemsharedmemory/unregister", 403, ""),
         ("v2/systemsharedmemory/region/r/register", 403, ""),
         ("v2/cudasharedmemory/region/r/unregister", 403, ""),
+        ("v2/repository/models/two/load", 403, ""),
+        ("v2/repository/models/two/unload", 403, ""),
         ("/v2", 404, "Not Found"),
         ("v2x", 404, "Not Found"),
         ("v1/models/two:predict", 404, "Not Found"),

@@ -125,6 +125,7 @@ impl VertexAi {
                 matches!(
                     route,
                     Route::SharedMemory(_, Ask::Register | Ask::Unregister, _)
+                        | Route::RepositoryModel(..)
                 )
             }),
             dialect: Dialect::VertexAi,
