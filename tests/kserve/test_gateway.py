@@ -389,6 +389,8 @@ def is_open(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:
+        return True  # it closed just now, with this connection in its queue
     return True
 
 
