@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benches.load import h2load, payload, report, repository, wrk
 from benches.load.answers import LOOPBACK, WrongAnswer, get
-from benches.load.cpu import cpu_seconds
+from benches.load.cpu import cpu_seconds, two_cores
 from benches.load.payload import HttpMessage
 from benches.load.prepare import TOOLS, Missing, Progress, program
 from benches.load.sample import Load
@@ -298,16 +298,13 @@ def probe(server: Server, path: str, body: dict[str, Any], seconds: float) -> fl
 def main(arguments: list[str]) -> int:
     """Measure both, print the ratios, and give the exit status."""
     given = _parse(arguments)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print("two cores are needed, one for the server and one for the client", file=sys.stderr)
-        return 1
-    os.sched_setaffinity(0, {cores[1]})
     nerite = Nerite("nerite", "Nerite", repository.NATIVE)
     kserve = KServe("kserve", f"KServe {VERSION}", repository.NATIVE)
     slow = Slow("nerite", "Nerite", repository.NATIVE)
     seconds = given.block
     try:
+        cores = two_cores()
+        os.sched_setaffinity(0, {cores[1]})
         rows = [measure(each, (cores[0], cores[1]), given.seconds) for each in (nerite, kserve)]
         os.sched_setaffinity(0, set(cores))
         tensor = {"name": "SECONDS", "shape": [1, 1], "datatype": "FP64", "data": [seconds]}
@@ -316,7 +313,7 @@ def main(arguments: list[str]) -> int:
             "instances": [[min(seconds, 8.0)]]
         }  # its probes would wait for longer than http does
         rows[1]["probe_ms"] = probe(kserve, "/v1/models/slow:predict", asked, seconds)
-    except (Missing, NotReady, WrongAnswer, subprocess.CalledProcessError) as why:
+    except (Missing, NotReady, ValueError, WrongAnswer, subprocess.CalledProcessError) as why:
         print(f"cannot go on: {why}", file=sys.stderr)
         return 1
     print("\n" + table(rows))

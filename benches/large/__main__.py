@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from benches.load import payload, report, servers
 from benches.load.answers import LOOPBACK, WrongAnswer
-from benches.load.cpu import cpu_seconds
+from benches.load.cpu import cpu_seconds, two_cores
 from benches.load.prepare import Missing
 from benches.load.servers import NotReady, Ports, Running, Server, running
 
@@ -180,16 +180,13 @@ def _check(case: Case, right: bool) -> None:
 def main(arguments: list[str]) -> int:
     """Measure, print a table as ratios to Triton, and give the exit status."""
     given = _parse(arguments)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print("two cores are needed, one for the server and one for the client", file=sys.stderr)
-        return 1
-    os.sched_setaffinity(0, {cores[1]})
     rows: list[dict[str, object]] = []
     try:
+        cores = two_cores()
+        os.sched_setaffinity(0, {cores[1]})
         for server in _servers(given.servers.split(",")):
             rows += _rows(server, cores[0], given)
-    except (Missing, NotReady, WrongAnswer) as why:
+    except (Missing, NotReady, ValueError, WrongAnswer) as why:
         print(f"cannot go on: {why}", file=sys.stderr)
         return 1
     print("\n" + table(rows))

@@ -58,6 +58,18 @@ def memory_bytes(root: int) -> int:
     return sum(parse_memory(rollup.read_text()) for rollup in rollups)
 
 
+def two_cores() -> list[int]:
+    """The cores that may be used, at least two: one for the server, one for the client.
+
+    Raises:
+        ValueError: there is one only.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise ValueError("two cores are needed, one for the server and one for the generator")
+    return usable
+
+
 def process_tree(root: int) -> list[ProcessStat]:
     """The living processes from the root down."""
     stats = []

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from benches.load import cases, servers
 from benches.load.cases import Case
+from benches.load.cpu import two_cores
 from benches.load.servers import Server
 
 DESCRIPTION = """\
@@ -130,9 +130,7 @@ def _positive(text: str) -> int:
 
 
 def _core(chosen: int | None, position: int) -> int:
-    usable = sorted(os.sched_getaffinity(0))
-    if len(usable) < 2:
-        raise ValueError("two cores are needed, one for the server and one for the generator")
+    usable = two_cores()
     if chosen is not None and chosen not in usable:
         raise ValueError(f"core {chosen} may not be used here; there are {usable}")
     return usable[position] if chosen is None else chosen
