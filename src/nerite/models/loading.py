@@ -202,7 +202,7 @@ class Loading:
 
     def _backend(self, config: ModelConfig, folder: Path) -> type[Backend]:
         _refuse_asked_code(self._found, config.backend, "backend", self._options)
-        _refuse_what_comes_later(config)
+        refuse_unsupported(config)
         model = self._model(config, 0, folder, "")
         registry.check_runtime(model, config.backend)
         return registry.find(config.backend)
@@ -292,14 +292,4 @@ def _refuse_asked_code(found: Found, name: str, what: str, options: LoadOptions)
         raise Unsupported(
             f"model '{found.name}' was sent as Python code, which would run here as it is; "
             "put it into the model repository, or start the server with --trust"
-        )
-
-
-def _refuse_what_comes_later(config: ModelConfig) -> None:
-    """Refuses a model whose answers would be wrong without a feature that is not there yet."""
-    refuse_unsupported(config)
-    if config.scheduling in ("ensemble", "sequence"):
-        what = "ensemble scheduling" if config.scheduling == "ensemble" else "sequence batching"
-        raise Unsupported(
-            f"model '{config.name}' uses {what}, which this version of Nerite does not offer yet"
         )
