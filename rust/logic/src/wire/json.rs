@@ -49,6 +49,37 @@ impl From<Syntax> for Error {
     }
 }
 
+/// Why a request in JSON could not be read.
+pub(crate) enum Failure {
+    /// It is not JSON.
+    Syntax(Syntax),
+    /// It is not a request. As the rest was not read yet, it may turn out not to be JSON either.
+    Meaning(Error),
+}
+
+impl Failure {
+    /// The error of the request `text`, in Triton's words. Triton parses all of it before it looks at any
+    /// of it.
+    pub(crate) fn told(self, text: &[u8]) -> Error {
+        match self {
+            Self::Syntax(syntax) => syntax.into(),
+            Self::Meaning(error) => validate(text).map_or_else(Error::from, |()| error),
+        }
+    }
+}
+
+impl From<Syntax> for Failure {
+    fn from(syntax: Syntax) -> Self {
+        Self::Syntax(syntax)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Meaning(error)
+    }
+}
+
 /// What kind of value comes next, told by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -17,31 +17,11 @@ pub use request::{Predict, parse_predict};
 pub use split::{join, split};
 
 use crate::error::Error;
-use crate::wire::json::Syntax;
+use crate::wire::json::{Failure, Syntax};
 
 /// What KServe's parser says where a value should be.
 const NO_VALUE: &str = "unexpected character, expected a JSON value";
 const NOTHING: &str = "Input is a zero-length, empty document";
-
-/// Why a request could not be read.
-enum Failure {
-    /// It is not JSON.
-    Syntax(Syntax),
-    /// It is not a request.
-    Meaning(Error),
-}
-
-impl From<Syntax> for Failure {
-    fn from(syntax: Syntax) -> Self {
-        Self::Syntax(syntax)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Meaning(error)
-    }
-}
 
 /// KServe's words for a text that is not JSON, with the place as it tells it.
 #[cold]

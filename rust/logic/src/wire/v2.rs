@@ -22,27 +22,7 @@ pub use response::{Answer, encode_error, encode_response};
 pub use shared_memory::{Registration, parse_registration};
 
 use crate::error::Error;
-use crate::wire::json::Syntax;
-
-/// Why a request could not be read.
-enum Failure {
-    /// It is not JSON.
-    Syntax(Syntax),
-    /// It is not a request. As the rest was not read yet, it may turn out not to be JSON either.
-    Meaning(Error),
-}
-
-impl From<Syntax> for Failure {
-    fn from(syntax: Syntax) -> Self {
-        Self::Syntax(syntax)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Meaning(error)
-    }
-}
+use crate::wire::json::Failure;
 
 const NON_STRING: &str = "attempt to access JSON non-string as string";
 const NON_BOOLEAN: &str = "attempt to access JSON non-boolean as boolean";

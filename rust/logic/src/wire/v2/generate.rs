@@ -27,14 +27,9 @@ use crate::wire::json::{self, Kind};
 pub fn parse_generate(body: &Bytes, spec: &ModelSpec) -> Result<InferRequest, Error> {
     let mut request = InferRequest::default();
     let mut parser = Parser::new(body, body, false, spec);
-    match parser.generate(&mut request) {
-        Ok(()) => Ok(request),
-        Err(Failure::Syntax(syntax)) => Err(syntax.into()),
-        // Triton parses all of the text before it looks at any of it.
-        Err(Failure::Meaning(error)) => {
-            Err(json::validate(body).map_or_else(Error::from, |()| error))
-        }
-    }
+    let read = parser.generate(&mut request);
+    read.map_err(|failure| failure.told(body))?;
+    Ok(request)
 }
 
 impl Parser<'_> {

@@ -4,14 +4,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::smallvec;
 
-use super::Failure;
 use super::request::Parser;
 use crate::DataType;
 use crate::check::{self, size, with_id};
 use crate::error::Error;
 use crate::message::{InferRequest, Shape, Tensor};
 use crate::spec::{IoSpec, ModelSpec};
-use crate::wire::json;
 
 /// Reads the value of `Inference-Header-Content-Length` for a body of `content_length` bytes.
 ///
@@ -63,14 +61,8 @@ pub fn parse_request(
     let Some(text) = body.get(..length) else {
         return Err(outside(length.to_string().as_bytes(), body.len()));
     };
-    match Parser::new(body, text, header_length.is_some(), spec).request() {
-        Ok(request) => Ok(request),
-        Err(Failure::Syntax(syntax)) => Err(syntax.into()),
-        // Triton parses all of the text before it looks at any of it.
-        Err(Failure::Meaning(error)) => {
-            Err(json::validate(text).map_or_else(Error::from, |()| error))
-        }
-    }
+    let read = Parser::new(body, text, header_length.is_some(), spec).request();
+    read.map_err(|failure| failure.told(text))
 }
 
 /// A request without JSON: the body is the only input, its shape is deduced, all outputs are bytes.

@@ -23,10 +23,7 @@ pub struct Registration {
 /// If it is not JSON, lacks `key` or `byte_size`, or one of them is of the wrong kind, in Triton's words.
 pub fn parse_registration(body: &[u8]) -> Result<Registration, Error> {
     json::validate(body)?;
-    read(body).map_err(|failure| match failure {
-        Failure::Syntax(syntax) => syntax.into(),
-        Failure::Meaning(error) => error,
-    })
+    read(body).map_err(|failure| failure.told(body))
 }
 
 fn read(body: &[u8]) -> Result<Registration, Failure> {
