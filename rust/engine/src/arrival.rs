@@ -18,6 +18,8 @@ use nerite_logic::wire::grpc::{Arrival, authority};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use crate::spelling::Heard;
+
 /// How far the head of a request has come.
 #[derive(Debug)]
 pub struct Progress {
@@ -109,6 +111,8 @@ pub struct Watched<S> {
     frames: Option<Arrival>,
     /// Whether the authorities of calls are paths.
     tamed: bool,
+    /// Who listens to what is read, if anybody.
+    heard: Option<Arc<Heard>>,
 }
 
 impl<S> Watched<S> {
@@ -119,6 +123,7 @@ impl<S> Watched<S> {
             progress,
             frames: None,
             tamed: false,
+            heard: None,
         }
     }
 
@@ -129,14 +134,19 @@ impl<S> Watched<S> {
             progress,
             frames: Some(frames),
             tamed: false,
+            heard: None,
         }
     }
-}
 
-impl<S> Watched<S> {
     /// The same, for a socket in the file system (see [`authority`]).
     pub const fn with_paths(mut self, tamed: bool) -> Self {
         self.tamed = tamed;
+        self
+    }
+
+    /// The same; somebody listens to what is read.
+    pub fn overheard(mut self, heard: Option<Arc<Heard>>) -> Self {
+        self.heard = heard;
         self
     }
 }
@@ -152,6 +162,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
         let came = buffer.filled().get(before..).unwrap_or_default();
         if !came.is_empty() {
+            if let Some(heard) = &this.heard {
+                heard.note(came);
+            }
             let mut blocks = Vec::new(); // allocates for sockets in the file system alone
             let tamed = this.tamed;
             let owes = this.frames.as_mut().is_none_or(|it| {

@@ -11,8 +11,10 @@ use hyper::http::uri::PathAndQuery;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use nerite_logic::wire::grpc::Arrival;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use crate::access_log::Seen;
 use crate::arrival::{Progress, Watched};
@@ -20,7 +22,7 @@ use crate::body::ReplyBody;
 use crate::listening::Stream;
 use crate::routes::guard::Peer;
 use crate::server::Shared;
-use crate::spelling::{Heard, Overheard};
+use crate::spelling::Heard;
 use crate::tls::Tls;
 use crate::{grpc, http};
 
@@ -72,7 +74,7 @@ impl Drop for Counted {
 }
 
 /// Waits until the engine drains.
-pub async fn drain_begins(draining: &mut tokio::sync::watch::Receiver<bool>) {
+pub async fn drain_begins(draining: &mut watch::Receiver<bool>) {
     // The guard of the value must not outlive the wait, and a sender that is gone has drained too.
     let _ = draining.wait_for(|draining| *draining).await;
 }
@@ -207,7 +209,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let progress = Progress::watched();
-    let mut draining = shared.draining();
+    let draining = shared.draining();
     let heard = shared.forward.is_spelled().then(Arc::<Heard>::default);
     let service = service_fn({
         let (progress, heard) = (Arc::clone(&progress), heard.clone());
@@ -227,9 +229,18 @@ where
             }
         }
     });
-    let stream = Watched::http(stream, Arc::clone(&progress));
-    let io = TokioIo::new(Overheard { stream, heard });
+    let io = TokioIo::new(Watched::http(stream, Arc::clone(&progress)).overheard(heard));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+    follow(connection, progress, draining).await;
+}
+
+/// Follows a connection to its end. Once the server drains no more is asked on it, and a peer that stops in the
+/// middle of something is let go.
+pub async fn follow(
+    connection: impl GracefulConnection<Error = hyper::Error> + Send,
+    progress: Arc<Progress>,
+    mut draining: watch::Receiver<bool>,
+) {
     tokio::pin!(connection);
     // Errors here are the peer's doing (reset, malformed head) and have been answered where possible.
     tokio::select! {
@@ -249,6 +260,26 @@ where
 /// Bytes that a peer may send ahead on one gRPC call, and on one connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// HTTP/2 as it is spoken on every port. A peer that is silent for `every` is asked whether it is there.
+pub fn http2(
+    every: Option<Duration>,
+    timeout: Duration,
+    max_streams: u32,
+) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(every)
+        .keep_alive_timeout(timeout)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(1 << 20)
+        .max_send_buf_size(4 << 20)
+        .max_concurrent_streams(max_streams)
+        .max_header_list_size(64 << 10);
+    builder
+}
 
 async fn serve_grpc<S>(stream: S, caller: Caller, shared: Arc<Shared>)
 where
@@ -273,17 +304,12 @@ where
     });
     let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default())
         .with_paths(caller.by_file);
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.keepalive_time())
-        .keep_alive_timeout(limits.keepalive_timeout())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(1 << 20)
-        .max_send_buf_size(4 << 20)
-        .max_concurrent_streams(max_streams)
-        .max_header_list_size(64 << 10)
-        .serve_connection(TokioIo::new(io), service);
+    let connection = http2(
+        limits.keepalive_time(),
+        limits.keepalive_timeout(),
+        max_streams,
+    )
+    .serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
     let grace = tokio::select! {
         biased;

@@ -19,7 +19,8 @@ use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
 use crate::body::{Piece, ReplyBody, Source};
-use crate::http::{ERROR_CODE, Failure, JSON, Reply, read_body, with_type};
+use crate::failure::{ERROR_CODE, Failure};
+use crate::http::{JSON, Reply, read_body, with_type};
 use crate::infer;
 use crate::responses::{Answer, Responses};
 use crate::routes::Target;

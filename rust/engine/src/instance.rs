@@ -78,6 +78,15 @@ impl Work {
         trace.mark_at(Point::ComputeEnd, now);
     }
 
+    /// How long each phase of the batch took that ends `now`.
+    fn phases(&self, now: Instant) -> Phases {
+        Phases {
+            input: self.gathered.saturating_duration_since(self.dispatched),
+            infer: self.executed.saturating_duration_since(self.gathered),
+            output: now.saturating_duration_since(self.executed),
+        }
+    }
+
     /// Notes that the backend has returned.
     pub fn mark_executed(&mut self) {
         self.executed = Instant::now();
@@ -93,11 +102,7 @@ impl Work {
     ) {
         let now = Instant::now();
         let rows = tickets.iter().map(|ticket| ticket.rows).sum();
-        let phases = Phases {
-            input: self.gathered.saturating_duration_since(self.dispatched),
-            infer: self.executed.saturating_duration_since(self.gathered),
-            output: now.saturating_duration_since(self.executed),
-        };
+        let phases = self.phases(now);
         let mut outcomes = outcomes.into_iter();
         let mut totals = Totals::default();
         let mut failed: SmallVec<[Duration; 8]> = SmallVec::new();
@@ -145,11 +150,7 @@ impl Work {
     ) {
         let now = Instant::now();
         let rows = tickets.iter().map(|ticket| ticket.rows).sum();
-        let phases = Phases {
-            input: self.gathered.saturating_duration_since(self.dispatched),
-            infer: self.executed.saturating_duration_since(self.gathered),
-            output: now.saturating_duration_since(self.executed),
-        };
+        let phases = self.phases(now);
         let statistics = &version.statistics;
         let mut totals = Totals::default();
         for ticket in tickets {

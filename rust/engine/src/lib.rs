@@ -44,6 +44,7 @@ mod body;
 pub mod compression;
 pub mod connection;
 mod dialects;
+mod failure;
 mod generate;
 mod grpc_stream;
 mod infer;

@@ -9,7 +9,8 @@ use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use serde::Serialize;
 
 use crate::body::ReplyBody;
-use crate::http::{Failure, JSON, Reply, with_type};
+use crate::failure::Failure;
+use crate::http::{JSON, Reply, with_type};
 use crate::metadata::{Model, Server};
 use crate::routes::guard::Sight;
 use crate::server::Shared;

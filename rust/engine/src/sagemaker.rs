@@ -13,7 +13,8 @@ use hyper::{Method, StatusCode};
 use nerite_logic::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::http::{Failure, Reply, empty, json, read_body};
+use crate::failure::Failure;
+use crate::http::{Reply, empty, json, read_body};
 use crate::routes::guard::Sight;
 use crate::server::Shared;
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The names of a request's headers as they were sent, where somebody wants to know.
 //!
-//! Hyper keeps them to itself, so the bytes of a connection are overheard on their way to it. Only names come
-//! from here, never values: if what was overheard does not show the head, names are in lower case.
+//! Hyper keeps them to itself, so the bytes of a connection are overheard on their way to it
+//! ([`crate::arrival::Watched`]). Only names come from here, never values: if what was overheard does not show
+//! the head, names are in lower case.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are kept of a connection, for a head to be found in.
 const KEPT: usize = 64 << 10;
@@ -57,7 +54,8 @@ fn position(heard: &[u8], wanted: &[u8]) -> Option<usize> {
 pub struct Heard(Mutex<Vec<u8>>);
 
 impl Heard {
-    fn note(&self, bytes: &[u8]) {
+    /// Keeps what was read, as far as there is room.
+    pub fn note(&self, bytes: &[u8]) {
         let mut heard = self.0.lock();
         heard.extend_from_slice(bytes);
         let surplus = heard.len().saturating_sub(KEPT);
@@ -71,60 +69,6 @@ impl Heard {
         let (spelling, end) = Spelling::find(&heard, path)?;
         heard.drain(..end);
         Some(spelling)
-    }
-}
-
-/// A stream that is overheard, if anybody listens.
-#[derive(Debug)]
-pub struct Overheard<S> {
-    /// The stream.
-    pub stream: S,
-    /// Who listens.
-    pub heard: Option<Arc<Heard>>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let (Some(heard), Some(new)) = (&self.heard, buffer.filled().get(before..)) {
-            heard.note(new);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::access_log::{RequestId, rfc3339};
 use crate::body::ReplyBody;
-use crate::http::{Failure, JSON, Reply, json, plain, read_body, with_type};
+use crate::failure::Failure;
+use crate::http::{JSON, Reply, json, plain, read_body, with_type};
 use crate::infer;
 use crate::routes::Target;
 use crate::routes::guard::Sight;

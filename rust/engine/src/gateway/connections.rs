@@ -6,23 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use nerite_logic::wire::grpc::Arrival;
 use tokio::net::TcpStream;
 
 use super::proxy::{self, Origin};
 use super::server::Shared;
 use crate::arrival::{Progress, Watched};
-use crate::connection::drain_begins;
+use crate::connection::{drain_begins, follow, http2};
 use crate::listening::{OUT_OF_FILES, is_of_one_connection};
 
 /// How HTTP/2 begins; no method of HTTP/1.1 does.
 const PREFACE: &[u8] = b"PRI";
 /// How long to wait for the rest of the first three bytes.
 const MOMENT: Duration = Duration::from_millis(1);
-/// Bytes that a client may send ahead on one call, and on one connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 /// How long a peer may be silent before it is asked whether it is there, and how long it may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(7200), Duration::from_secs(20));
 /// Most calls at a time on one connection.
@@ -105,7 +102,6 @@ async fn serve_http1(
     progress: Arc<Progress>,
     shared: &Arc<Shared>,
 ) {
-    let mut draining = shared.draining();
     let service = service_fn({
         let (progress, shared) = (Arc::clone(&progress), Arc::clone(shared));
         move |request| {
@@ -116,20 +112,7 @@ async fn serve_http1(
     });
     let io = TokioIo::new(Watched::http(stream, Arc::clone(&progress)));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
-    tokio::pin!(connection);
-    // Errors here are the peer's doing (reset, malformed head) and have been answered where possible.
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => {}
-        () = progress.overdue() => {}
-        () = drain_begins(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                _ = connection => {}
-                () = progress.overdue() => {}
-            }
-        }
-    }
+    follow(connection, progress, shared.draining()).await;
 }
 
 async fn serve_http2(
@@ -138,7 +121,6 @@ async fn serve_http2(
     progress: Arc<Progress>,
     shared: &Arc<Shared>,
 ) {
-    let mut draining = shared.draining();
     let service = service_fn({
         let shared = Arc::clone(shared);
         move |request| {
@@ -147,28 +129,7 @@ async fn serve_http2(
         }
     });
     let io = Watched::http2(stream, Arc::clone(&progress), Arrival::default());
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(1 << 20)
-        .max_send_buf_size(4 << 20)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(64 << 10)
+    let connection = http2(Some(KEEPALIVE.0), KEEPALIVE.1, MAX_STREAMS)
         .serve_connection(TokioIo::new(io), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => {}
-        () = progress.overdue() => {}
-        () = drain_begins(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                _ = connection => {}
-                () = progress.overdue() => {}
-            }
-        }
-    }
+    follow(connection, progress, shared.draining()).await;
 }
