@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Repositories that may each have a model of the same name (`--model-namespacing`)."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -43,6 +45,16 @@ def test_a_name_that_one_repository_has_is_clear(repositories: tuple[Path, Path]
         for repository in repositories:
             labels = f'model="both",version="1",namespace="{repository}"'
             assert f"nv_inference_request_success{{{labels}}} 0" in page
+
+
+def test_lists_tell_names_without_their_namespaces(repositories: tuple[Path, Path]) -> None:
+    with serve(*repositories, model_namespacing=True) as server:
+        assert json.loads(urlopen(f"{server.http_url}/v1/models").read()) == {
+            "models": ["both", "only"]
+        }
+        told = json.loads(urlopen(f"{server.http_url}/v2/models").read())
+        # Nobody can ask for the other one by its name alone.
+        assert [model["name"] for model in told["models"]] == ["only"]
 
 
 def test_a_name_becomes_clear_when_the_other_model_goes(repositories: tuple[Path, Path]) -> None:

@@ -108,9 +108,18 @@ impl Table {
         })
     }
 
-    /// The names of all models, whether they accept requests or not.
+    /// The names of all models, whether they accept requests or not, each once.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.models.keys().map(String::as_str)
+        let mut last = None;
+        let names = self
+            .models
+            .keys()
+            .map(|key| match key.split_once(NAMESPACE) {
+                Some((name, _)) => name,
+                None => key.as_str(),
+            });
+        // Keys are in order, so those of one name are neighbours.
+        names.filter(move |name| last.replace(*name) != Some(*name))
     }
 
     /// Every version that accepts requests, by name and number.
@@ -140,6 +149,7 @@ mod tests {
             told(&table, "m").starts_with("There are 2 identifiers of model 'm' in global map")
         );
         assert!(table.entry("m").is_none());
+        assert_eq!(table.names().collect::<Vec<_>>(), ["m", "n"]);
         assert!(told(&table, "m\0/b").ends_with("has no available versions"));
         let table = table.without("m\0/a");
         assert!(told(&table, "m").ends_with("has no available versions"));

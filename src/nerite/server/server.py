@@ -243,14 +243,18 @@ class Server:
         self._repository = Repository(
             stores_of(self.options), namespacing=self.options.model_namespacing
         )
-        found = self._at_start(self._repository)
-        engine = self._open_engine([each.name for each in found])
+        # The doors of clouds want to know which models there are; the other ports wait for no disk.
+        clouds = self.options.doors
+        found = self._at_start(self._repository) if clouds.sagemaker or clouds.vertex_ai else None
+        engine = self._open_engine([each.name for each in found or ()])
         try:
             if self.options.access.api_keys:
                 self._keys = KeyWatch(self.options.access.api_keys, engine.set_keys)
             self._traces = TraceLoop(engine, self.trace_settings)
             self._traces.apply()
             self._listen(engine)
+            if found is None:
+                found = self._at_start(self._repository)
         except BaseException:
             self._engine = None
             if self._keys is not None:
