@@ -28,6 +28,8 @@ class Web:
     """A server of one file that stops in the middle until it may go on."""
 
     content: bytes
+    #: Zeros follow the content for as long as somebody takes them.
+    endless: bool = False
     port: int = 0
     may_go_on: threading.Event = field(default_factory=threading.Event)
     gone: threading.Event = field(default_factory=threading.Event)
@@ -49,7 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(web.content)))
+        length = 1 << 50 if web.endless else len(web.content)
+        self.send_header("Content-Length", str(length))
         self.end_headers()
         half = len(web.content) // 2
         self.wfile.write(web.content[:half])
@@ -57,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
         web.may_go_on.wait(60)
         try:
             self.wfile.write(web.content[half:])
+            while web.endless:
+                self.wfile.write(bytes(1 << 16))
         except ConnectionError:
             web.gone.set()
 
@@ -65,8 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web(content: bytes) -> Iterator[Web]:
-    made = Web(content)
+def web(content: bytes, *, endless: bool = False) -> Iterator[Web]:
+    made = Web(content, endless)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"web": made}))
     made.port = server.server_address[1]
     thread = threading.Thread(target=lambda: server.serve_forever(0.01))
@@ -122,7 +127,8 @@ def test_over_http_with_a_header_of_a_secret_and_progress(
 def test_a_download_that_nobody_wants_any_more_ends(
     daemon: Up, tmp_path: Path, models: Path
 ) -> None:
-    with web((models / "double/model.onnx").read_bytes() + bytes(32 << 20)) as there:
+    # A file that ends could be whole before the daemon has heard of the deletion.
+    with web((models / "double/model.onnx").read_bytes(), endless=True) as there:
         value = isvc("double", "onnx", there.url, predictor={"serviceAccountName": "fetcher"})
         token = {"https-host": "127.0.0.1", "headers": '{"X-Token": "right"}'}
         file = write(
