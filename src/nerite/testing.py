@@ -19,14 +19,18 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from nerite.backends import registry
-from nerite.backends.contract import Backend, Device, Model, ParameterValue, ResponseSender
+from nerite.backends.contract import Backend, Device, Model
+from nerite.backends.made import MadeBatch, MadeRequest, frozen
 from nerite.config import ModelConfig, Settings, read_model
-from nerite.errors import InvalidArgument
 from nerite.server.options import ServerOptions
 from nerite.server.server import Server
 from nerite.tensors import Array, datatype_of, fits
 
 T = TypeVar("T")
+
+#: What a backend is given by tests.
+FakeRequest = MadeRequest
+FakeBatch = MadeBatch
 
 LOOPBACK = ServerOptions(
     http_address="127.0.0.1",
@@ -51,61 +55,6 @@ def serve(*repositories: str | Path, wait: float | None = 60.0, **options: Any) 
         yield server
 
 
-@dataclasses.dataclass(slots=True)
-class FakeRequest:
-    """A request made of arrays."""
-
-    inputs: Mapping[str, Array]
-    rows: int = 1
-    id: str = ""
-    parameters: Mapping[str, ParameterValue] = dataclasses.field(default_factory=dict)
-    requested_outputs: list[str] = dataclasses.field(default_factory=list)
-    correlation_id: int | str = 0
-    flags: int = 0
-    priority: int = 0
-    timeout_us: int = 0
-    cancelled: bool = False
-    sender: ResponseSender | None = None
-
-    def is_cancelled(self) -> bool:
-        """Whether the client has gone away."""
-        return self.cancelled
-
-    def response_sender(self) -> ResponseSender | None:
-        """Where a decoupled model answers."""
-        return self.sender
-
-
-class FakeBatch:
-    """A batch made of requests; arrays are read-only, as those of a real one are."""
-
-    def __init__(self, requests: Sequence[FakeRequest]) -> None:
-        self.requests = list(requests)
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    @property
-    def rows(self) -> int:
-        """Rows of all requests."""
-        return sum(request.rows for request in self.requests)
-
-    @property
-    def inputs(self) -> Mapping[str, Array]:
-        """The inputs joined along the batch dimension."""
-        if len(self.requests) == 1:
-            return self.requests[0].inputs
-        names = [list(request.inputs) for request in self.requests]
-        try:
-            joined = {
-                name: _frozen(np.concatenate([request.inputs[name] for request in self.requests]))
-                for name in names[0]
-            }
-        except (KeyError, ValueError) as why:
-            raise InvalidArgument("the requests have unequal shapes; use `requests`") from why
-        return joined
-
-
 def batch_of(*requests: Mapping[str, Array], batches: bool = True, **fields: Any) -> FakeBatch:
     """A batch of requests, each given as its inputs; `fields` are those of `FakeRequest`.
 
@@ -113,7 +62,7 @@ def batch_of(*requests: Mapping[str, Array], batches: bool = True, **fields: Any
     """
     made = []
     for inputs in requests:
-        arrays = {name: _frozen(array) for name, array in inputs.items()}
+        arrays = {name: frozen(array) for name, array in inputs.items()}
         rows = next(iter(arrays.values())).shape[0] if batches and arrays else 1
         made.append(FakeRequest(arrays, rows, **fields))
     return FakeBatch(made)
@@ -313,9 +262,3 @@ def _text_free(array: Array) -> Array:
     flat = np.empty(len(items), dtype=object)
     flat[:] = items
     return flat.reshape(array.shape)
-
-
-def _frozen(array: Array) -> Array:
-    view = np.ascontiguousarray(array).view() if array.ndim else array.copy()
-    view.flags.writeable = False
-    return view

@@ -30,6 +30,7 @@ USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
     instance_group default_model_filename metric_tags parameters model_transaction_policy
     model_metrics model_repository_agents optimization.graph ensemble_scheduling.step
+    model_warmup
 """.split()  # noqa: SIM905
 #: Fields that change no answer of ours, and why.
 NOTHING = {
@@ -46,7 +47,6 @@ NOTHING = {
     "instance_group.secondary_devices": GPU,
     "cc_model_filenames": GPU,
     "response_cache": "answers are the same; --cache-config, which would fill it, is refused",
-    "model_warmup": "the first request is slower; a warning says so",
 }
 #: Configurations that are refused, for each field that refuses, with a part of the text.
 REFUSED: dict[str, tuple[str, str]] = {

@@ -25,6 +25,7 @@ from nerite.config.parts import (
     SequenceBatching,
     TensorSpec,
     VersionPolicy,
+    WarmupInput,
     WarmupSample,
 )
 from nerite.config.positions import Positions
@@ -46,6 +47,7 @@ __all__ = [
     "Settings",
     "TensorSpec",
     "VersionPolicy",
+    "WarmupInput",
     "WarmupSample",
     "check_path",
     "choose_versions",

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thread that is one model instance.
 
-It makes the backend, loads it, serves batches until the version is closed, and unloads: all of it
-on this one thread, because frameworks tie things to threads and because the data plane attaches
-it to Python once for its whole life.
+It makes the backend, loads it, warms it up, serves batches until the version is closed, and
+unloads: all of it on this one thread, because frameworks tie things to threads and because the
+data plane attaches it to Python once for its whole life.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from nerite.backends.contract import Backend, Device, Model
+from nerite.models.warmup import Warmup, warm_up
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +28,19 @@ class Serves(Protocol):
 class Instance:
     """One instance of one model version."""
 
-    def __init__(self, kind: type[Backend], model: Model, device: Device, version: Serves) -> None:
+    def __init__(
+        self,
+        kind: type[Backend],
+        model: Model,
+        device: Device,
+        version: Serves,
+        warmups: Sequence[Warmup] = (),
+    ) -> None:
         self._kind = kind
         self._model = model
         self._device = device
         self._version = version
+        self._warmups = warmups
         self._loaded = threading.Event()
         self._failure: BaseException | None = None
         # Daemon: a backend that hangs must not keep the process alive once the server gave it up.
@@ -45,7 +54,7 @@ class Instance:
         return self._model.instance
 
     def start(self) -> None:
-        """Starts the thread and waits until the backend has loaded; raises what `load` raised."""
+        """Starts the thread and waits until the backend is loaded and warm; raises what failed."""
         self._thread.start()
         self._loaded.wait()
         if self._failure is not None:
@@ -62,6 +71,8 @@ class Instance:
         try:
             backend = self._kind()
             backend.load(self._model, self._device)
+            for warmup in self._warmups:
+                warm_up(backend, warmup, self.name)
         except BaseException as why:
             self._failure = why
         if self._failure is None:

@@ -278,7 +278,5 @@ def _left(deadline: float | None) -> float | None:
 
 def _warn_of_ignored(config: ModelConfig) -> None:
     """Warns of settings that are understood and have no effect yet."""
-    if config.model_warmup:
-        _log.warning("model '%s': model_warmup has no effect yet", config.name)
     if config.response_cache:
         _log.warning("model '%s': response_cache has no effect yet", config.name)

@@ -29,6 +29,7 @@ from nerite.models.instance import Instance
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
 from nerite.models.unsupported import refuse_unsupported
+from nerite.models.warmup import Warmup, warmups
 from nerite.stores.agents import Prepared
 from nerite.stores.local import resolve_inside
 
@@ -150,6 +151,7 @@ class Loading:
         kind = self._backend(config, self._version_folder(loaded.versions[-1]))
         live = LiveModel(config.name, config, [], self._found, self._prepared, loaded.warnings)
         labels = _labels(config, self._folder)
+        warm = warmups(config, self._folder)
         try:
             for number in loaded.versions:
                 core = engine.add_version(config.to_json(), config.to_proto(), number, labels)
@@ -158,7 +160,7 @@ class Loading:
                 folder = self._version_folder(number)
                 version = LiveVersion(number, core, self._shared.setdefault(folder, Shared()))
                 live.versions.append(version)
-                self._start(version, kind, config, folder)
+                self._start(version, kind, config, warm)
         except BaseException:
             for version in live.versions:
                 version.stop()
@@ -172,16 +174,21 @@ class Loading:
         self._prepared.release()
 
     def _start(
-        self, version: LiveVersion, kind: type[Backend], config: ModelConfig, folder: Path
+        self,
+        version: LiveVersion,
+        kind: type[Backend],
+        config: ModelConfig,
+        warm: tuple[Warmup, ...],
     ) -> None:
         """Starts the instances one after the other.
 
         Models in this process share its globals: initializing two at once is a race that Triton's
         process per instance does not have.
         """
+        folder = self._version_folder(version.number)
         for name, device in _placements(config, self._options.cores):
             model = self._model(config, version.number, folder, name)
-            instance = Instance(kind, model, device, version.core)
+            instance = Instance(kind, model, device, version.core, warm)
             instance.start()
             version.instances.append(instance)
 
