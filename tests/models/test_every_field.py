@@ -50,19 +50,6 @@ NOTHING = {
 }
 #: Configurations that are refused, for each field that refuses, with a part of the text.
 REFUSED: dict[str, tuple[str, str]] = {
-    "dynamic_batching.priority_levels": (
-        "max_batch_size: 4 dynamic_batching { priority_levels: 2 default_priority_level: 1 }",
-        "priority levels (dynamic_batching.priority_levels)",
-    ),
-    "dynamic_batching.default_priority_level": (
-        "max_batch_size: 4 dynamic_batching { priority_levels: 2 default_priority_level: 2 }",
-        "priority levels",
-    ),
-    "dynamic_batching.priority_queue_policy": (
-        "max_batch_size: 4 dynamic_batching { priority_levels: 1 default_priority_level: 1 "
-        "priority_queue_policy { key: 1 value { max_queue_size: 1 } } }",
-        "priority levels",
-    ),
     "batch_input": (
         'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "N" data_type: TYPE_FP32 '
         'source_input: "X" }',
@@ -185,7 +172,6 @@ def test_a_field_that_nothing_acts_on_refuses_the_model(
 @pytest.mark.parametrize(
     "text",
     [
-        "max_batch_size: 4 dynamic_batching { priority_levels: 1 default_priority_level: 1 }",
         "instance_group { host_policy: 'p' rate_limiter { resources { name: 'R' count: 1 } } }",
         "response_cache { enable: true }",
         "optimization { cuda { graphs: true } eager_batching: true priority: PRIORITY_MAX }",

@@ -217,6 +217,7 @@ pub fn submit(
         local.lanes.in_flight.fetch_add(1, Ordering::Relaxed);
         let timeout_us = request.control.timeout_us;
         let timeout = (timeout_us > 0).then(|| std::time::Duration::from_micros(timeout_us));
+        let priority = u32::try_from(request.control.priority).unwrap_or(u32::MAX);
         let payload = Box::new(Pending {
             request,
             rows,
@@ -229,6 +230,7 @@ pub fn submit(
             rows,
             key,
             arrived: received,
+            priority,
             timeout,
             payload,
         };

@@ -81,6 +81,37 @@ pub struct DynamicBatching {
     pub preserve_ordering: bool,
     /// The default queue policy.
     pub policy: QueuePolicy,
+    /// The levels of priority, if there are any.
+    pub priorities: Option<Priorities>,
+}
+
+/// Levels of priority, of which 1 runs first (`spec/triton.md` 5.3).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Priorities {
+    /// How many there are.
+    pub levels: u32,
+    /// The level of requests that ask for none, or for one that there is not.
+    pub default: u32,
+    /// The policies of levels that do not have the default one.
+    pub policies: BTreeMap<u32, QueuePolicy>,
+}
+
+impl Priorities {
+    /// The level of a request that asks for `priority`.
+    #[must_use]
+    pub fn level(&self, priority: u32) -> u32 {
+        if (1..=self.levels).contains(&priority) {
+            priority
+        } else {
+            self.default
+        }
+    }
+
+    /// The policy of `level`, where `default` is that of levels without one.
+    #[must_use]
+    pub fn policy(&self, level: u32, default: QueuePolicy) -> QueuePolicy {
+        self.policies.get(&level).copied().unwrap_or(default)
+    }
 }
 
 /// A model version as the data plane knows it.
@@ -226,6 +257,12 @@ struct Dynamic {
     #[serde(default)]
     preserve_ordering: bool,
     default_queue_policy: Option<Policy>,
+    #[serde(default)]
+    priority_levels: u64,
+    #[serde(default)]
+    default_priority_level: u64,
+    #[serde(default)]
+    priority_queue_policy: BTreeMap<u64, Policy>,
 }
 
 #[derive(Deserialize)]
@@ -301,7 +338,16 @@ impl Dynamic {
     fn into_settings(mut self) -> DynamicBatching {
         self.preferred_batch_size.sort_unstable();
         self.preferred_batch_size.dedup();
+        let level = |level: u64| u32::try_from(level).unwrap_or(u32::MAX);
+        let priorities = (self.priority_levels > 0).then(|| Priorities {
+            levels: level(self.priority_levels),
+            default: level(self.default_priority_level),
+            policies: (self.priority_queue_policy.into_iter())
+                .map(|(of, policy)| (level(of), policy.into_settings()))
+                .collect(),
+        });
         DynamicBatching {
+            priorities,
             preferred_sizes: self.preferred_batch_size,
             max_queue_delay: Duration::from_micros(self.max_queue_delay_microseconds),
             preserve_ordering: self.preserve_ordering,

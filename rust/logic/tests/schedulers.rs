@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nerite_logic::Code;
 use nerite_logic::schedulers::{BatchKey, Next, Reason, Refused, Scheduler, Ticket};
-use nerite_logic::spec::{DynamicBatching, QueuePolicy, SchedulerSpec, TimeoutAction};
+use nerite_logic::spec::{DynamicBatching, Priorities, QueuePolicy, SchedulerSpec, TimeoutAction};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -22,8 +22,22 @@ fn dynamic(preferred: &[u32], delay: u64, policy: QueuePolicy) -> SchedulerSpec 
     SchedulerSpec::Dynamic(DynamicBatching {
         preferred_sizes: preferred.to_vec(),
         max_queue_delay: ms(delay),
-        preserve_ordering: false,
         policy,
+        ..DynamicBatching::default()
+    })
+}
+
+/// Three levels, of which requests that ask for none have the second.
+fn leveled(delay: u64, default: QueuePolicy, own: &[(u32, QueuePolicy)]) -> SchedulerSpec {
+    SchedulerSpec::Dynamic(DynamicBatching {
+        max_queue_delay: ms(delay),
+        policy: default,
+        priorities: Some(Priorities {
+            levels: 3,
+            default: 2,
+            policies: own.iter().copied().collect(),
+        }),
+        ..DynamicBatching::default()
     })
 }
 
@@ -54,6 +68,7 @@ impl Bench {
             rows,
             key,
             arrived: self.at(time),
+            priority: 0,
             timeout: None,
             payload: id,
         }
@@ -62,6 +77,16 @@ impl Bench {
     fn push(&mut self, id: u32, rows: u32, time: u64) {
         let (ticket, now) = (self.ticket(id, rows, time), self.at(time));
         self.scheduler.push(ticket, now).expect("there is room");
+    }
+
+    /// Pushes one row of this priority; whether it was accepted.
+    fn push_at(&mut self, id: u32, priority: u32, time: u64) -> bool {
+        let ticket = Ticket {
+            priority,
+            ..self.ticket(id, 1, time)
+        };
+        let now = self.at(time);
+        self.scheduler.push(ticket, now).is_ok()
     }
 
     fn next(&mut self, time: u64) -> (Next, Vec<u32>) {
@@ -515,4 +540,102 @@ fn draining_gives_back_everything_in_order() {
     assert!(bench.scheduler.is_empty());
     assert_eq!(bench.scheduler.next_deadline(), None);
     assert_eq!(bench.next(200), (Next::Empty, vec![]));
+}
+
+#[test]
+fn an_upper_level_runs_before_everything_below_it() {
+    let mut bench = Bench::new(&leveled(0, policy(0), &[]), 2);
+    // No level, level 0 and one that there is not are the default level, 2.
+    for (id, priority) in [(0, 3), (1, 0), (2, 3), (3, 4), (4, 1), (5, 2), (6, 1)] {
+        assert!(bench.push_at(id, priority, u64::from(id)));
+    }
+    assert_eq!(bench.scheduler.len(), 7);
+    let ran: Vec<Vec<u32>> = (0..4).map(|_| bench.next(10).1).collect();
+    assert_eq!(ran, [vec![4, 6], vec![1, 3], vec![5, 0], vec![2]]);
+    assert_eq!(bench.next(10).0, Next::Empty);
+}
+
+#[test]
+fn a_newcomer_of_an_upper_level_joins_the_batch_that_waits() {
+    let mut bench = Bench::new(&leveled(20, policy(0), &[]), 4);
+    assert!(bench.push_at(0, 3, 0));
+    assert!(bench.push_at(1, 3, 1));
+    assert_eq!(bench.next(1).0, Next::WaitUntil(bench.at(20)));
+    assert!(bench.push_at(2, 1, 5));
+    // The delay still counts from the oldest, whatever its level.
+    assert_eq!(bench.next(5).0, Next::WaitUntil(bench.at(20)));
+    assert_eq!(
+        bench.next(20),
+        (Next::Dispatch(Reason::Delay), vec![2, 0, 1])
+    );
+}
+
+#[test]
+fn a_delayed_request_waits_behind_those_of_its_level_and_before_the_level_below() {
+    let delay = QueuePolicy {
+        timeout_action: TimeoutAction::Delay,
+        ..policy(10)
+    };
+    let mut bench = Bench::new(&leveled(0, policy(0), &[(2, delay)]), 1);
+    assert!(bench.push_at(0, 2, 0));
+    assert!(bench.push_at(1, 3, 1));
+    assert_eq!(bench.scheduler.next_deadline(), Some(bench.at(10)));
+    let (now, mut refused) = (bench.at(10), Vec::new());
+    bench.scheduler.expire(now, &mut refused);
+    assert!(refused.is_empty());
+    assert!(bench.push_at(2, 2, 11));
+    assert!(bench.push_at(3, 1, 12));
+    let ran: Vec<Vec<u32>> = (0..4).map(|_| bench.next(13).1).collect();
+    assert_eq!(ran, [[3], [2], [0], [1]]);
+}
+
+#[test]
+fn levels_have_their_own_timeouts_and_sizes() {
+    let small = QueuePolicy {
+        max_queue_size: Some(1),
+        ..policy(0)
+    };
+    let mut bench = Bench::new(&leveled(0, policy(10), &[(1, small)]), 1);
+    assert!(bench.push_at(0, 1, 0));
+    assert!(!bench.push_at(1, 1, 0), "level 1 is full");
+    assert!(bench.push_at(2, 2, 0));
+    assert!(bench.push_at(3, 3, 0));
+    let (now, mut refused) = (bench.at(10), Vec::new());
+    bench.scheduler.expire(now, &mut refused);
+    let ids: Vec<u32> = refused.iter().map(|r| r.ticket.payload).collect();
+    assert_eq!(ids, [2, 3], "the default policy is that of the others");
+    assert_eq!(bench.next(10).1, [0]);
+    assert!(bench.push_at(4, 1, 11), "there is room again");
+}
+
+#[test]
+fn callers_that_left_are_found_on_every_level() {
+    let mut bench = Bench::new(&leveled(0, policy(0), &[]), 3);
+    for (id, priority) in [(0, 3), (1, 1), (2, 2)] {
+        assert!(bench.push_at(id, priority, 0));
+    }
+    assert_eq!(bench.next_alive(1, |id| *id != 2).1, [1, 0]);
+    assert_eq!(bench.refused.len(), 1);
+    assert!(bench.scheduler.is_empty());
+}
+
+#[test]
+fn one_level_is_the_queue_with_its_policy() {
+    let only = QueuePolicy {
+        max_queue_size: Some(2),
+        ..policy(0)
+    };
+    let spec = SchedulerSpec::Dynamic(DynamicBatching {
+        priorities: Some(Priorities {
+            levels: 1,
+            default: 1,
+            policies: [(1, only)].into(),
+        }),
+        ..DynamicBatching::default()
+    });
+    let mut bench = Bench::new(&spec, 8);
+    assert!(bench.push_at(0, 7, 0));
+    assert!(bench.push_at(1, 1, 0));
+    assert!(!bench.push_at(2, 0, 0));
+    assert_eq!(bench.next(1).1, [0, 1]);
 }

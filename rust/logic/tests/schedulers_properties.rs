@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nerite_logic::Code;
 use nerite_logic::schedulers::{BatchKey, Next, Reason, Refused, Reorder, Scheduler, Ticket};
-use nerite_logic::spec::{DynamicBatching, QueuePolicy, SchedulerSpec, TimeoutAction};
+use nerite_logic::spec::{DynamicBatching, Priorities, QueuePolicy, SchedulerSpec, TimeoutAction};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ enum Event {
     Push {
         rows: u32,
         key: i64,
+        priority: u32,
         timeout: Option<u64>,
     },
     /// One instance becomes free.
@@ -33,8 +34,8 @@ struct Settings {
     limit: u32,
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
-    let policy = (any::<bool>(), 0_u64..40, any::<bool>(), 0_usize..12).prop_map(
+fn policy() -> impl Strategy<Value = QueuePolicy> {
+    (any::<bool>(), 0_u64..40, any::<bool>(), 0_usize..12).prop_map(
         |(delay, timeout, allow_timeout_override, size)| QueuePolicy {
             timeout_action: if delay {
                 TimeoutAction::Delay
@@ -45,25 +46,49 @@ fn settings() -> impl Strategy<Value = Settings> {
             allow_timeout_override,
             max_queue_size: (size > 0).then_some(size),
         },
-    );
-    let dynamic = (prop::collection::vec(1_u32..10, 0..3), 0_u64..30, policy).prop_map(
-        |(preferred_sizes, delay, policy)| {
+    )
+}
+
+fn priorities() -> impl Strategy<Value = Priorities> {
+    (1_u32..5).prop_flat_map(|levels| {
+        let policies = prop::collection::btree_map(1..=levels, policy(), 0..3);
+        (1..=levels, policies).prop_map(move |(default, policies)| Priorities {
+            levels,
+            default,
+            policies,
+        })
+    })
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let dynamic = (
+        prop::collection::vec(1_u32..10, 0..3),
+        0_u64..30,
+        policy(),
+        prop::option::of(priorities()),
+    )
+        .prop_map(|(preferred_sizes, delay, policy, priorities)| {
             SchedulerSpec::Dynamic(DynamicBatching {
                 preferred_sizes,
                 max_queue_delay: Duration::from_millis(delay),
                 preserve_ordering: false,
                 policy,
+                priorities,
             })
-        },
-    );
+        });
     let spec = prop_oneof![1 => Just(SchedulerSpec::Default), 9 => dynamic];
     (spec, 0_u32..9).prop_map(|(spec, limit)| Settings { spec, limit })
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let push = (0_u32..6, 0_i64..2, prop::option::of(0_u64..50));
+    let push = (0_u32..6, 0_i64..2, 0_u32..6, prop::option::of(0_u64..50));
     prop_oneof![
-        6 => push.prop_map(|(rows, key, timeout)| Event::Push { rows, key, timeout }),
+        6 => push.prop_map(|(rows, key, priority, timeout)| Event::Push {
+            rows,
+            key,
+            priority,
+            timeout,
+        }),
         3 => Just(Event::Free),
         1 => any::<prop::sample::Index>().prop_map(Event::Leave),
         3 => (1_u64..15).prop_map(Event::Pass),
@@ -107,14 +132,26 @@ impl Run {
         }
     }
 
-    fn policy(&self) -> QueuePolicy {
-        self.dynamic()
-            .map(|dynamic| dynamic.policy)
-            .unwrap_or_default()
+    /// The level of a request; all are of level 1 where there are no levels.
+    fn level(&self, ticket: &Ticket<u32>) -> u32 {
+        let priorities = self.dynamic().and_then(|d| d.priorities.as_ref());
+        priorities.map_or(1, |p| match ticket.priority {
+            asked if asked > 0 && asked <= p.levels => asked,
+            _ => p.default,
+        })
+    }
+
+    fn policy(&self, ticket: &Ticket<u32>) -> QueuePolicy {
+        let Some(dynamic) = self.dynamic() else {
+            return QueuePolicy::default();
+        };
+        let own = dynamic.priorities.as_ref().map(|p| &p.policies);
+        let own = own.and_then(|own| own.get(&self.level(ticket)));
+        own.copied().unwrap_or(dynamic.policy)
     }
 
     fn deadline(&self, ticket: &Ticket<u32>) -> Option<Instant> {
-        let policy = self.policy();
+        let policy = self.policy(ticket);
         let default = policy.default_timeout?;
         let own = ticket
             .timeout
@@ -141,7 +178,7 @@ impl Run {
             match error.code {
                 Code::Cancelled => assert!(self.gone.borrow().contains(&ticket.payload)),
                 Code::Unavailable => {
-                    assert_eq!(self.policy().timeout_action, TimeoutAction::Reject);
+                    assert_eq!(self.policy(&ticket).timeout_action, TimeoutAction::Reject);
                     assert!(
                         self.deadline(&ticket)
                             .is_some_and(|deadline| deadline <= self.now)
@@ -153,7 +190,7 @@ impl Run {
         }
     }
 
-    fn push(&mut self, rows: u32, key: i64, timeout: Option<u64>) {
+    fn push(&mut self, rows: u32, key: i64, priority: u32, timeout: Option<u64>) {
         let payload = self.accepted.len() as u32;
         let timeout = timeout.map(Duration::from_millis);
         let key = BatchKey::from_slice(&[key]);
@@ -161,11 +198,14 @@ impl Run {
             rows,
             key,
             arrived: self.now,
+            priority,
             timeout,
             payload,
         };
-        let most = self.policy().max_queue_size.unwrap_or(usize::MAX);
-        let before = self.scheduler.len();
+        let most = self.policy(&ticket).max_queue_size.unwrap_or(usize::MAX);
+        let level = self.level(&ticket);
+        let of_level = |run: &Self| run.waiting().filter(|t| run.level(t) == level).count();
+        let before = of_level(self);
         self.accepted.push(ticket.clone());
         match self.scheduler.push(ticket, self.now) {
             Ok(()) => assert!(before < most && rows <= self.settings.limit.max(1)),
@@ -175,7 +215,7 @@ impl Run {
                 self.leave(payload, "not accepted");
             }
         }
-        assert!(self.scheduler.len() <= most);
+        assert!(of_level(self) <= most);
     }
 
     /// Gives free instances what they may get now.
@@ -229,12 +269,20 @@ impl Run {
                 !self.gone.borrow().contains(&ticket.payload),
                 "runs for nobody"
             );
-            if self.policy().timeout_action == TimeoutAction::Reject {
+            if self.policy(ticket).timeout_action == TimeoutAction::Reject {
                 let late = self
                     .deadline(ticket)
                     .is_some_and(|deadline| deadline <= self.now);
                 assert!(!late, "runs after its deadline");
             }
+        }
+        let lowest = batch.iter().map(|ticket| self.level(ticket)).max();
+        let ran = |ticket: &Ticket<u32>| batch.iter().any(|b| b.payload == ticket.payload);
+        for ticket in self.waiting().filter(|ticket| !ran(ticket)) {
+            assert!(
+                Some(self.level(ticket)) >= lowest,
+                "a lower level ran first"
+            );
         }
         let all: u32 = self.waiting().map(|ticket| ticket.rows.max(1)).sum();
         let even = self
@@ -297,8 +345,8 @@ impl Run {
     }
 
     fn on_time(&self) {
-        if self.policy().timeout_action == TimeoutAction::Reject {
-            for ticket in self.waiting() {
+        for ticket in self.waiting() {
+            if self.policy(ticket).timeout_action == TimeoutAction::Reject {
                 let deadline = self.deadline(ticket);
                 assert!(
                     deadline.is_none_or(|deadline| deadline > self.now),
@@ -311,8 +359,13 @@ impl Run {
     fn play(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::Push { rows, key, timeout } => {
-                    self.push(rows, key, timeout);
+                Event::Push {
+                    rows,
+                    key,
+                    priority,
+                    timeout,
+                } => {
+                    self.push(rows, key, priority, timeout);
                     self.ask();
                 }
                 Event::Free => {
@@ -366,16 +419,22 @@ proptest! {
     }
 
     #[test]
-    fn order_of_arrival_is_kept_unless_delay_is_asked_for(
+    fn order_of_arrival_is_kept_in_each_level_unless_delay_is_asked_for(
         mut settings in settings(),
         events in prop::collection::vec(event(), 1..80),
     ) {
         if let SchedulerSpec::Dynamic(dynamic) = &mut settings.spec {
             dynamic.policy.timeout_action = TimeoutAction::Reject;
+            let own = dynamic.priorities.iter_mut().flat_map(|p| p.policies.values_mut());
+            own.for_each(|policy| policy.timeout_action = TimeoutAction::Reject);
         }
         let mut run = Run::new(settings);
         run.play(events);
-        prop_assert!(run.dispatched.is_sorted(), "{:?}", run.dispatched);
+        for level in 1..5 {
+            let ran = run.dispatched.iter();
+            let of_level = ran.filter(|id| run.level(&run.accepted[**id as usize]) == level);
+            prop_assert!(of_level.is_sorted(), "level {level} of {:?}", run.dispatched);
+        }
     }
 
     #[test]

@@ -25,11 +25,6 @@ class _Refusal(NamedTuple):
     instead: str
 
 
-def _priorities(config: Message) -> bool:
-    batching = config.dynamic_batching
-    return batching.priority_levels > 1 or bool(batching.priority_queue_policy)
-
-
 def _accelerators(config: Message) -> bool:
     wanted = config.optimization.execution_accelerators
     named = wanted.cpu_execution_accelerator or wanted.gpu_execution_accelerator
@@ -44,12 +39,6 @@ def _ragged(config: Message) -> bool:
 
 
 REFUSALS: tuple[_Refusal, ...] = (
-    _Refusal(
-        "dynamic_batching.priority_levels",
-        _priorities,
-        "priority levels",
-        "leave 'priority_levels' and 'priority_queue_policy' out; 'default_queue_policy' works",
-    ),
     _Refusal(
         "batch_input",
         lambda config: bool(config.batch_input),

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::Reason;
-use super::queue::Queue;
+use super::levels::Levels;
 use crate::spec::DynamicBatching;
 
 /// Longer than any request lives, and short enough to be added to any time.
@@ -93,7 +93,7 @@ impl Dynamic {
     }
 
     /// What a free instance should get from `queue` at `now`.
-    pub fn decide<T>(&mut self, queue: &Queue<T>, now: Instant) -> Verdict {
+    pub fn decide<T>(&mut self, queue: &Levels<T>, now: Instant) -> Verdict {
         self.advance(queue);
         let walk = &self.walk;
         let Some(oldest) = walk.oldest else {
@@ -124,7 +124,7 @@ impl Dynamic {
     }
 
     /// Looks at what came since the last call.
-    fn advance<T>(&mut self, queue: &Queue<T>) {
+    fn advance<T>(&mut self, queue: &Levels<T>) {
         let walk = &mut self.walk;
         while walk.end.is_none()
             && walk.rows < self.limit

@@ -6,10 +6,11 @@
 //! [`Scheduler::expire`] when the timer for [`Scheduler::next_deadline`] fires. Time is an argument,
 //! and every ticket that was accepted leaves exactly once: in a batch, refused, or drained.
 //!
-//! Waiting and its limits are in [`queue`], the choice of a batch in [`dynamic`], and the order in which
+//! Waiting and its limits are in [`queue`], priorities in [`levels`], the choice of a batch in [`dynamic`], and the order in which
 //! answers leave (`preserve_ordering`) in [`order`].
 
 pub mod dynamic;
+pub mod levels;
 pub mod order;
 pub mod queue;
 
@@ -20,7 +21,7 @@ use smallvec::SmallVec;
 use crate::error::{Code, Error};
 use crate::spec::{QueuePolicy, SchedulerSpec};
 use dynamic::{Dynamic, Verdict};
-use queue::Queue;
+use levels::Levels;
 
 pub use order::Reorder;
 
@@ -37,6 +38,8 @@ pub struct Ticket<T> {
     pub key: BatchKey,
     /// When it was accepted by the server; delay and timeout count from here.
     pub arrived: Instant,
+    /// The level that the request asks for, where the model has levels; 0 for none.
+    pub priority: u32,
     /// The queue timeout that the request itself asks for.
     pub timeout: Option<Duration>,
     /// The request, of which the scheduler knows nothing.
@@ -104,7 +107,7 @@ pub struct Refused<T> {
 /// The queue of one model version and the rule by which it becomes batches.
 #[derive(Debug)]
 pub struct Scheduler<T> {
-    queue: Queue<T>,
+    queue: Levels<T>,
     /// `None` for the default scheduler: one request per execution.
     batcher: Option<Dynamic>,
     /// Most rows in one execution.
@@ -118,14 +121,15 @@ impl<T> Scheduler<T> {
     #[must_use]
     pub fn new(spec: &SchedulerSpec, max_batch_size: u32, model: &str) -> Self {
         let limit = max_batch_size.max(1);
-        let (policy, batcher) = match spec {
-            SchedulerSpec::Default => (QueuePolicy::default(), None),
-            SchedulerSpec::Dynamic(settings) => {
-                (settings.policy, Some(Dynamic::new(settings, limit)))
-            }
+        let (queue, batcher) = match spec {
+            SchedulerSpec::Default => (Levels::new(QueuePolicy::default(), None), None),
+            SchedulerSpec::Dynamic(settings) => (
+                Levels::new(settings.policy, settings.priorities.clone()),
+                Some(Dynamic::new(settings, limit)),
+            ),
         };
         Self {
-            queue: Queue::new(policy),
+            queue,
             batcher,
             limit,
             model: model.into(),
@@ -148,11 +152,12 @@ impl<T> Scheduler<T> {
             ));
             return Err(Refused { ticket, error });
         }
-        if let Some(batcher) = self.batcher.as_mut().filter(|_| self.queue.has_late()) {
-            // The newcomer overtakes the late ones, which the walk may have counted already.
+        let last = self.queue.push(ticket)?;
+        if let Some(batcher) = self.batcher.as_mut().filter(|_| !last) {
+            // The newcomer overtakes others, which the walk may have counted already.
             batcher.forget();
         }
-        self.queue.push(ticket)
+        Ok(())
     }
 
     /// Decides what a free instance does at `now`. Appends the batch to `into`; tickets whose timeout
@@ -209,7 +214,7 @@ impl<T> Scheduler<T> {
 
     /// A time not later than the earliest queue timeout, at which [`Self::expire`] is to be called.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.queue.next_deadline()
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The requests that wait, and how long they may (`spec/triton.md` 5.3).
+//! The requests of one level that wait, and how long they may (`spec/triton.md` 5.3).
 //!
 //! Deadlines are not sorted: requests may shorten their timeout, so the earliest can be anywhere. The
 //! queue keeps a time that is never later than the earliest deadline and looks through all tickets only
@@ -74,8 +74,7 @@ impl<T> Queue<T> {
         into: &mut Vec<Ticket<T>>,
         alive: &impl Fn(&T) -> bool,
     ) -> bool {
-        let first = self.ready.iter().chain(&self.late).take(count);
-        if !first.into_iter().all(|ticket| alive(&ticket.payload)) {
+        if !self.are_alive(count, alive) {
             return false;
         }
         let ready = count.min(self.ready.len());
@@ -86,6 +85,12 @@ impl<T> Queue<T> {
             self.earliest = None;
         }
         true
+    }
+
+    /// Whether the callers of the first `count` tickets are still there.
+    pub fn are_alive(&self, count: usize, alive: &impl Fn(&T) -> bool) -> bool {
+        let first = self.ready.iter().chain(&self.late).take(count);
+        first.into_iter().all(|ticket| alive(&ticket.payload))
     }
 
     /// Applies the timeout action to what is late at `now`; tells whether anything was.

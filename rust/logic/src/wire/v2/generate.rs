@@ -29,6 +29,15 @@ pub fn parse_generate(body: &Bytes, spec: &ModelSpec) -> Result<InferRequest, Er
     let mut parser = Parser::new(body, body, false, spec);
     let read = parser.generate(&mut request);
     read.map_err(|failure| failure.told(body))?;
+    // Triton makes nothing of it here; the model is told all the same, as it is there.
+    let asked = request
+        .parameters
+        .iter()
+        .find_map(|parameter| match parameter {
+            (name, Parameter::Int(level)) if *name == "priority" => u64::try_from(*level).ok(),
+            _ => None,
+        });
+    request.control.priority = asked.unwrap_or(0);
     Ok(request)
 }
 
