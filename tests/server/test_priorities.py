@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Priority levels over both protocols: who goes first behind a busy instance, and who is refused."""
+"""Priority levels over both protocols: who goes first behind a busy instance, who is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -51,7 +50,7 @@ MODELS = {
       default_queue_policy { max_queue_size: 2 }
       priority_queue_policy { key: 1 value { max_queue_size: 1 } }
       priority_queue_policy { key: 3 value {
-        timeout_action: REJECT default_timeout_microseconds: 50000 allow_timeout_override: true } }""",
+        default_timeout_microseconds: 50000 allow_timeout_override: true } }""",
     "later": """priority_levels: 2 default_priority_level: 1
       priority_queue_policy { key: 1 value {
         timeout_action: DELAY default_timeout_microseconds: 1000 } }""",
@@ -121,7 +120,9 @@ def over_grpc(server: Server, model: str, number: int, priority: int, timeout: i
 def as_int64(server: Server, model: str, number: int, priority: int, timeout: int = 0) -> Any:
     """The other type that gRPC allows; tritonclient sends uint64."""
     request = service_pb2.ModelInferRequest(model_name=model)
-    request.inputs.add(name="X", datatype="FP32", shape=[1, 1]).contents.fp32_contents.append(number)
+    request.inputs.add(name="X", datatype="FP32", shape=[1, 1]).contents.fp32_contents.append(
+        number
+    )
     request.parameters["priority"].int64_param = priority
     with grpc.insecure_channel(server.grpc_url) as channel:
         return service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
@@ -163,7 +164,9 @@ def behind_a_busy_instance(
 def test_upper_levels_are_executed_first(server: Server, gate: Any, ask: Ask) -> None:
     # Number = the place in which it must be executed.
     asked = [(5, 3), (3, 2), (4, 0), (1, 1), (6, 3), (2, 1)]
-    futures = behind_a_busy_instance(server, gate, "levels", [(ask, n, level) for n, level in asked])
+    futures = behind_a_busy_instance(
+        server, gate, "levels", [(ask, n, level) for n, level in asked]
+    )
     assert all(future.result() for future in futures)
     assert gate.seen == [0, 1, 2, 3, 4, 5, 6]
 
