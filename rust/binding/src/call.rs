@@ -29,12 +29,12 @@ pub fn run(
     py: Python<'_>,
     version: &Arc<Held>,
     shared: &Shared,
+    mut work: Work,
     execute: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     if version.spec.decoupled {
-        return run_decoupled(py, version, shared, execute);
+        return run_decoupled(py, version, shared, work, execute);
     }
-    let mut work = Work::default();
     let mut finished: Option<(Arc<Data>, Vec<Outcome>)> = None;
     loop {
         // The GIL is given back once for both: replying to the last batch and waiting for the next.
@@ -69,9 +69,9 @@ fn run_decoupled(
     py: Python<'_>,
     version: &Arc<Held>,
     shared: &Shared,
+    mut work: Work,
     execute: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let mut work = Work::default();
     loop {
         let data = without_gil(py, || {
             work.take(version).then(|| take(&mut work, version, shared))

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nerite_engine::instance::Work;
 use nerite_engine::metadata::ModelStatistics;
 use nerite_engine::server::Shared;
 use pyo3::prelude::*;
@@ -42,8 +43,8 @@ impl Version {
     }
 
     fn run(&self, py: Python<'_>, instance: &str, execute: &Bound<'_, PyAny>) -> PyResult<()> {
-        let _ = instance; // The thread carries the name; errors of a backend name the instance itself.
-        call::run(py, &self.inner, &self.shared, execute)
+        let work = Work::of(&self.inner, instance);
+        call::run(py, &self.inner, &self.shared, work, execute)
     }
 
     fn close(&self, py: Python<'_>) {

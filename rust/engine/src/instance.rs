@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::gather::{Gathered, gather};
 use crate::lane::{Done, Outcome, Pending};
 use crate::latencies::{Buckets, Lasted, Latencies, Open, Summaries};
+use crate::rate_limit::Turn;
 use crate::statistics::{Failure, Phases};
 use crate::trace::{Point, Trace};
 use crate::version::Version;
@@ -27,6 +28,8 @@ pub struct Work {
     /// Replies ready to be sent.
     pub(crate) replies: Vec<Done>,
     pub(crate) order: Option<u64>,
+    /// What the instance holds while it executes, if it needs anything.
+    pub(crate) turn: Option<Turn>,
     reason: Reason,
     dispatched: Instant,
     gathered: Instant,
@@ -41,6 +44,7 @@ impl Default for Work {
             inputs: Vec::new(),
             replies: Vec::new(),
             order: None,
+            turn: None,
             reason: Reason::Single,
             dispatched: now,
             gathered: now,
@@ -50,7 +54,20 @@ impl Default for Work {
 }
 
 impl Work {
-    pub(crate) const fn begin(&mut self, reason: Reason, now: Instant) {
+    /// The work of the instance of this name.
+    #[must_use]
+    pub fn of(version: &Version, instance: &str) -> Self {
+        let places = version.places.get();
+        Self {
+            turn: places.and_then(|places| places.claim(instance)),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn begin(&mut self, reason: Reason, now: Instant) {
+        if let Some(turn) = &mut self.turn {
+            turn.begin();
+        }
         self.reason = reason;
         self.dispatched = now;
     }

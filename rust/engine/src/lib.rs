@@ -29,6 +29,7 @@ pub mod lane;
 pub mod latencies;
 pub mod metrics;
 pub mod options;
+pub mod rate_limit;
 pub mod responses;
 pub mod sampling;
 pub mod server;

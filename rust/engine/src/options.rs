@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the control plane may set when it makes an engine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nerite_logic::Error;
@@ -57,6 +58,8 @@ pub struct Options {
     pub grpc_header_forward: String,
     /// What the ports of clouds lead to.
     pub doors: Doors,
+    /// How much there is of resources; `None` if instances run without regard to them.
+    pub rate_limit: Option<BTreeMap<String, u32>>,
 }
 
 impl Default for Options {
@@ -83,6 +86,7 @@ impl Default for Options {
             http_header_forward: String::new(),
             grpc_header_forward: String::new(),
             doors: Doors::default(),
+            rate_limit: None,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::lane::{self, Lanes};
 use crate::latencies::Latencies;
 use crate::listening::{self, Accepted, Port};
 use crate::options::Options;
+use crate::rate_limit::{Places, RateLimit};
 use crate::routes::guard::Guard;
 use crate::shared_memory::Regions;
 use crate::statistics::Statistics;
@@ -141,6 +142,7 @@ struct IoThread {
 pub struct Engine {
     shared: Arc<Shared>,
     timekeeper: Arc<Timekeeper>,
+    rate_limit: Option<Arc<RateLimit>>,
     threads: Mutex<Vec<IoThread>>,
     /// Held while the table is replaced, so that two replacements do not undo each other.
     publishing: Mutex<()>,
@@ -165,6 +167,7 @@ impl Engine {
         )
         .with_doors(options.doors.clone());
         let forward = Forward::new(&options)?;
+        let rate_limit = options.rate_limit.clone().map(RateLimit::new);
         let shared = Arc::new(Shared {
             options,
             regions: Regions::default(),
@@ -203,6 +206,7 @@ impl Engine {
         Ok(Self {
             shared,
             timekeeper: Arc::default(),
+            rate_limit,
             threads: Mutex::new(threads),
             publishing: Mutex::new(()),
         })
@@ -255,6 +259,9 @@ impl Engine {
         let config = (Bytes::from(config_json), Bytes::from(config_proto));
         let lanes = Arc::clone(&self.shared.lanes);
         let latencies = Latencies::new(&self.shared.options.latencies, &spec);
+        let places = self.rate_limit.as_ref();
+        let places = places.map(|limit| Places::admit(limit, &spec.groups));
+        let places = places.transpose()?;
         let version = Version::new(
             spec,
             number,
@@ -264,6 +271,9 @@ impl Engine {
             Arc::clone(&self.timekeeper),
             Statistics::new(latencies),
         );
+        if let Some(places) = places {
+            let _ = version.places.set(Arc::new(places));
+        }
         let mut versions = self.shared.versions.lock();
         versions.retain(|known| known.strong_count() > 0);
         versions.push(Arc::downgrade(&version));

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::buffers::Pool;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
+use crate::rate_limit::{Places, Turn};
 use crate::statistics::{Failure, Statistics};
 use crate::timekeeper::Timekeeper;
 
@@ -47,6 +48,8 @@ pub struct Version {
     pub statistics: Statistics,
     /// Batch buffers, one pool for each declared input.
     pub pools: Vec<Arc<Pool>>,
+    /// The resources of its instances, if such are looked at.
+    pub places: OnceLock<Arc<Places>>,
     /// Where replies go.
     pub lanes: Arc<Lanes>,
     timekeeper: Arc<Timekeeper>,
@@ -96,6 +99,7 @@ impl Version {
             number,
             number_text: number.to_string().into(),
             namespace: OnceLock::new(),
+            places: OnceLock::new(),
             config_json: config.0,
             config_proto: config.1,
             labels,
@@ -136,6 +140,13 @@ impl Version {
         let mut refused = Vec::new();
         let mut queue = self.queue.lock();
         loop {
+            if let Some(turn) = work.turn.as_mut().filter(|turn| turn.is_due())
+                && !queue.scheduler.is_empty()
+            {
+                // Another instance may need less, or nothing.
+                self.wake_one(&queue);
+                MutexGuard::unlocked(&mut queue, || turn.wait());
+            }
             let now = Instant::now();
             #[allow(clippy::borrowed_box)] // The payload of a ticket is a box.
             let alive = |pending: &Box<Pending>| self.lanes.is_awaited(pending.reply_to);
@@ -158,12 +169,17 @@ impl Version {
                     return true;
                 }
                 Next::WaitUntil(at) => {
+                    work.turn.as_mut().map(Turn::put_back);
                     queue.idle += 1;
                     self.work.wait_until(&mut queue, at);
                     queue.idle -= 1;
                 }
-                Next::Empty if queue.closed => return false,
+                Next::Empty if queue.closed => {
+                    self.end_turns();
+                    return false;
+                }
                 Next::Empty => {
+                    work.turn.as_mut().map(Turn::put_back);
                     queue.idle += 1;
                     self.work.wait(&mut queue);
                     queue.idle -= 1;
@@ -206,8 +222,22 @@ impl Version {
 
     /// Refuses new requests; instances leave once what was queued is answered.
     pub fn close(&self) {
-        self.queue.lock().closed = true;
+        let empty = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            queue.scheduler.is_empty()
+        };
+        if empty {
+            self.end_turns();
+        }
         self.work.notify_all();
+    }
+
+    /// Has nobody wait for resources any more: there is nothing left to do with them.
+    fn end_turns(&self) {
+        if let Some(places) = self.places.get() {
+            places.end();
+        }
     }
 
     /// Waits until no table names the version and no request is on its way to or from it, so that closing
@@ -237,6 +267,7 @@ impl Version {
             queue.closed = true;
             queue.scheduler.drain(&mut tickets);
         }
+        self.end_turns();
         self.work.notify_all();
         let error = || Error::unavailable(STOPPING);
         let refused = tickets.into_iter().map(|ticket| Refused {

@@ -15,6 +15,7 @@ pub mod forwarding;
 pub mod gateway;
 pub mod message;
 pub mod quantiles;
+pub mod rate_limit;
 pub mod schedulers;
 pub mod spec;
 pub mod wire;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::DataType;
 use crate::error::Error;
+use crate::rate_limit::Group;
 
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +132,8 @@ pub struct ModelSpec {
     pub decoupled: bool,
     /// How requests become batches.
     pub scheduler: SchedulerSpec,
+    /// The instance groups that run, and what their instances need beside each other.
+    pub groups: Vec<Group>,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
     /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
@@ -187,6 +190,8 @@ struct Config {
     dynamic_batching: Option<Dynamic>,
     #[serde(default)]
     model_transaction_policy: Option<Transaction>,
+    #[serde(default)]
+    instance_group: Vec<Group>,
     #[serde(default)]
     metric_tags: BTreeMap<String, String>,
     #[serde(default)]
@@ -308,6 +313,9 @@ impl Config {
                 Some(dynamic) => SchedulerSpec::Dynamic(dynamic.into_settings()),
                 None => SchedulerSpec::Default,
             },
+            groups: (self.instance_group.into_iter())
+                .filter(|group| !group.passive)
+                .collect(),
             metric_tags: self.metric_tags,
             histogram_buckets: self.model_metrics.into_buckets(),
             name: self.name.into(),
