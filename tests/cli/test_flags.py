@@ -25,9 +25,6 @@ TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json"
 #: Refused until the feature is there. Take a flag out when it works; none may be added.
 STILL_REFUSED = {
     "--cache-config",
-    "--rate-limit",
-    "--rate-limit-resource",
-    "--host-policy",
     "--response-cache-byte-size",
 }
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
@@ -44,6 +41,8 @@ SAMPLES = {
     "--trace-level": "OFF",
     "--backend-config": "onnxruntime,default-max-batch-size=4",
     "--log-format": "ISO8601",
+    "--rate-limit-resource": "R:2",
+    "--host-policy": "cpu,cpu-cores=0",
     "--model-control-mode": "poll",
     "--sagemaker-safe-port-range": "8000-9000",
     "--min-supported-compute-capability": "7.5",

@@ -22,9 +22,6 @@ from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
 
 GPU = "only GPUs and TensorRT have it"
-OFF = (
-    "has an effect in Triton only with a server flag, which is refused: --rate-limit, --host-policy"
-)
 #: Fields that do what they say. A field stands for all below it that are not named themselves.
 USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
@@ -42,8 +39,6 @@ NOTHING = {
     "optimization.output_pinned_memory": GPU,
     "optimization.gather_kernel_buffer_threshold": GPU,
     "optimization.eager_batching": GPU,
-    "instance_group.rate_limiter": OFF,
-    "instance_group.host_policy": OFF,
     "instance_group.secondary_devices": GPU,
     "cc_model_filenames": GPU,
     "response_cache": "answers are the same; --cache-config, which would fill it, is refused",

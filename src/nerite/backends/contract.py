@@ -93,6 +93,8 @@ class Device:
     """Number of the GPU; 0 otherwise."""
     threads: int = 1
     """How many cores the instance may keep busy if its configuration does not say."""
+    cores: tuple[int, ...] = ()
+    """The cores that its thread, and those that it starts, are pinned to; empty if they are not."""
 
 
 class Shared:

@@ -50,14 +50,14 @@ class OnnxBackend:
     @classmethod
     def complete(cls, model: Model) -> ModelConfig:
         """The configuration with the tensors and the batching that the file tells."""
-        return complete(model, lambda: _session(model, PROBING_THREADS))
+        return complete(model, lambda: _session(model, PROBING_THREADS, ()))
 
     def load(self, model: Model, device: Device) -> None:
         """Opens the file and holds the configuration against it."""
         require_cpu(model, device)
-        session = _session(model, device.threads)
-        probe = _key(model, PROBING_THREADS)
-        if probe != _key(model, device.threads):
+        session = _session(model, device.threads, device.cores)
+        probe = _key(model, PROBING_THREADS, ())
+        if probe != _key(model, device.threads, device.cores):
             # Opened before anyone knew how many instances share the cores.
             model.shared.drop(probe)
         config = model.config
@@ -113,12 +113,13 @@ class OnnxBackend:
             return array
 
 
-def _session(model: Model, threads: int) -> Session:
-    return model.shared.get(_key(model, threads), lambda: open_session(model, threads))
+def _session(model: Model, threads: int, cores: tuple[int, ...]) -> Session:
+    return model.shared.get(_key(model, threads, cores), lambda: open_session(model, threads))
 
 
-def _key(model: Model, threads: int) -> tuple[str, int]:
-    return "session", intra_op_threads(model, threads)
+def _key(model: Model, threads: int, cores: tuple[int, ...]) -> tuple[str, int, tuple[int, ...]]:
+    # The threads of a session run where the thread did that opened it.
+    return "session", intra_op_threads(model, threads), cores
 
 
 def _has_bf16(config: ModelConfig) -> bool:

@@ -556,6 +556,33 @@ FLAGS: tuple[Flag, ...] = (
         BACKENDS,
         option="backend_config",
     ),
+    # What instances run beside each other, and where.
+    Flag(
+        "--rate-limit",
+        "text",
+        "execution_count: instances hold the resources of their rate_limiter while they execute, "
+        "and the one that has executed least goes first.",
+        BACKENDS,
+        default="off",
+        option="rate_limit",
+        choices=("off", "execution_count"),
+    ),
+    Flag(
+        "--rate-limit-resource",
+        "list",
+        "NAME:COUNT[:DEVICE]: how much there is of a resource; otherwise as much as one instance "
+        "needs; may be repeated.",
+        BACKENDS,
+        option="rate_limit_resources",
+    ),
+    Flag(
+        "--host-policy",
+        "list",
+        "POLICY,cpu-cores=0-3 or POLICY,numa-node=0: where the instances of the policy run; 'cpu' "
+        "is that of groups which name none; may be repeated.",
+        BACKENDS,
+        option="host_policies",
+    ),
     # Accepted: the effect that was wanted is there by other means, or there is nothing to set.
     _warned(
         "--http-thread-count",
@@ -628,9 +655,6 @@ FLAGS: tuple[Flag, ...] = (
     _warned("--grpc-http2-max-ping-strikes", "int", _PINGS, "0"),
     # Refused: whoever asks for these relies on something that would not happen.
     _refused("--cache-config", "list", f"a response cache is {_LATER}"),
-    _refused("--rate-limit", "text", f"the rate limiter is {_LATER}", "off"),
-    _refused("--rate-limit-resource", "list", f"the rate limiter is {_LATER}"),
-    _refused("--host-policy", "list", f"host policies are {_LATER}; use taskset or numactl"),
     # Deprecated by Triton itself.
     Flag(
         "--strict-model-config",

@@ -20,6 +20,7 @@ from nerite.cli.access import access_options
 from nerite.cli.doors import cloud_repository, door_options
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
+from nerite.cli.placement import host_policies, resources
 from nerite.cli.remote_models import local_path
 from nerite.cli.trace_config import older_words, trace_options
 from nerite.errors import InvalidArgument, NeriteError
@@ -69,6 +70,8 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
         )
     values["load_models"] = tuple(values.pop("load_models", ()))
     values["backend_config"] = backend_settings(values.pop("backend_config", ()))
+    values["rate_limit_resources"] = resources(values.pop("rate_limit_resources", ()))
+    values["host_policies"] = host_policies(values.pop("host_policies", ()))
     values |= metrics_settings(values.pop("metrics_config", ()))
     words = [*older_words(values), *values.pop("trace_config", ())]
     if words:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from nerite.backends.contract import Backend, Device, Model
+from nerite.models.host_policy import HostPolicy, enter
 from nerite.models.warmup import Warmup, warm_up
 
 _log = logging.getLogger(__name__)
@@ -34,13 +35,16 @@ class Instance:
         model: Model,
         device: Device,
         version: Serves,
+        *,
         warmups: Sequence[Warmup] = (),
+        policy: HostPolicy | None = None,
     ) -> None:
         self._kind = kind
         self._model = model
         self._device = device
         self._version = version
         self._warmups = warmups
+        self._policy = policy
         self._loaded = threading.Event()
         self._failure: BaseException | None = None
         # Daemon: a backend that hangs must not keep the process alive once the server gave it up.
@@ -69,6 +73,8 @@ class Instance:
     def _main(self) -> None:
         backend: Backend | None = None
         try:
+            if self._policy is not None:
+                enter(self._policy, self.name)
             backend = self._kind()
             backend.load(self._model, self._device)
             for warmup in self._warmups:

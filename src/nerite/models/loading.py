@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from nerite.backends import registry
 from nerite.backends.contract import AutoCompletes, Backend, Device, Model, Shared
 from nerite.config import (
+    InstanceGroup,
     LoadedConfig,
     ModelConfig,
     Request,
@@ -25,6 +26,7 @@ from nerite.config import (
 from nerite.config.read import examine, read_written
 from nerite.config.rules.identity import AGENTS
 from nerite.errors import ConfigError, InvalidArgument, Unsupported
+from nerite.models.host_policy import HostPolicy, policy_name
 from nerite.models.instance import Instance
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
@@ -186,9 +188,9 @@ class Loading:
         process per instance does not have.
         """
         folder = self._version_folder(version.number)
-        for name, device in _placements(config, self._options.cores):
+        for name, device, policy in _placements(config, self._options):
             model = self._model(config, version.number, folder, name)
-            instance = Instance(kind, model, device, version.core, warm)
+            instance = Instance(kind, model, device, version.core, warmups=warm, policy=policy)
             instance.start()
             version.instances.append(instance)
 
@@ -238,18 +240,36 @@ def written(found: Found, options: LoadOptions) -> ModelConfig:
     )
 
 
-def _placements(config: ModelConfig, cores: int) -> Iterator[tuple[str, Device]]:
-    """Name and device of every instance that is to run."""
+def _placements(
+    config: ModelConfig, options: LoadOptions
+) -> Iterator[tuple[str, Device, HostPolicy | None]]:
+    """Name, device and host policy of every instance that is to run."""
     active = [group for group in config.instance_groups if not group.passive]
-    # An instance computes on its own thread too: with two instances on eight cores each may use
-    # seven, six of them from a pool that they share.
-    threads = max(1, cores - sum(group.count for group in active) + 1)
     for group in active:
         for index in range(group.count):
             kind = group.kind.removeprefix("KIND_")
             for gpu in group.gpus if kind == "GPU" else (0,):
                 suffix = f"{index}_gpu_{gpu}" if kind == "GPU" else str(index)
-                yield f"{group.name}_{suffix}", Device(kind, gpu, threads)
+                policy = options.host_policies.get(policy_name(group, gpu))
+                cores = () if policy is None else policy.cores
+                threads = _threads(cores, active, options)
+                yield f"{group.name}_{suffix}", Device(kind, gpu, threads, cores), policy
+
+
+def _threads(cores: tuple[int, ...], active: list[InstanceGroup], options: LoadOptions) -> int:
+    """How many cores an instance may keep busy that is pinned to `cores`, or to none.
+
+    An instance computes on its own thread too: with two instances on eight cores each may use
+    seven, six of them from a pool that they share.
+    """
+    policies = [options.host_policies.get(policy_name(group)) for group in active]
+    company = sum(
+        group.count
+        for group, policy in zip(active, policies, strict=True)
+        if cores == (() if policy is None else policy.cores)
+    )
+    usable = min(len(cores), options.cores) if cores else options.cores
+    return max(1, usable - company + 1)
 
 
 def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:

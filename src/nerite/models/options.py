@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nerite.config.settings import Settings
+from nerite.models.host_policy import HostPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +24,6 @@ class LoadOptions:
     """How many cores the process may use; instances get their share of them."""
     trusted: bool = False
     """Whether files that run code when they are loaded may be (`--trust`)."""
+    host_policies: Mapping[str, HostPolicy] = field(default_factory=dict)
+    """Where instances of groups that name them run (`--host-policy`)."""
     settings: Settings = field(default_factory=Settings)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nerite.config.settings import Settings
 from nerite.errors import InvalidArgument
+from nerite.models.host_policy import HostPolicy
 from nerite.models.options import LoadOptions
 from nerite.server.access_options import AccessOptions
 from nerite.server.door_options import DoorOptions
@@ -22,6 +23,7 @@ from nerite.server.trace_options import TraceOptions
 
 COMPRESSION = ("none", "low", "medium", "high")
 CONTROL_MODES = ("none", "poll", "explicit")
+RATE_LIMITS = ("off", "execution_count")
 LOG_FORMATS = ("default", "ISO8601", "json")
 SUMMARY_QUANTILES = ((0.5, 0.05), (0.9, 0.01), (0.95, 0.001), (0.99, 0.001), (0.999, 0.001))
 _LARGEST_MESSAGE = 2**31 - 1
@@ -57,6 +59,13 @@ class ServerOptions:
     """Further tries for a model that fails to load."""
     backend_config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Backend -> key -> value; the settings of all backends under `""`."""
+    rate_limit: str = "off"
+    """`execution_count`: instances hold the resources that their configuration names while they
+    execute, and of those that wait the one that has executed least goes first."""
+    rate_limit_resources: Mapping[str, int] = field(default_factory=dict)
+    """How much there is of a resource; of others there is the most that one instance needs."""
+    host_policies: Mapping[str, HostPolicy] = field(default_factory=dict)
+    """Cores and memory of the instances whose group names a policy."""
     trust: bool = False
     """Load pickles too, which run whatever code their author put in; only for all models at once,
     never by a request."""
@@ -172,6 +181,7 @@ class ServerOptions:
         if not self.poll_secs > 0:
             raise InvalidArgument(f"option 'poll_secs' is {self.poll_secs}; it must be > 0")
         _check_choice("log_format", self.log_format, LOG_FORMATS)
+        _check_choice("rate_limit", self.rate_limit, RATE_LIMITS)
         _check_choice("grpc_compression", self.grpc_compression, COMPRESSION)
         for name in (
             "load_threads",
@@ -217,7 +227,12 @@ class ServerOptions:
             retries=self.load_retries,
             cores=cores,
             trusted=self.trust,
-            settings=Settings(backend_config=self.backend_config),
+            host_policies=self.host_policies,
+            settings=Settings(
+                backend_config=self.backend_config,
+                rate_limit=self.rate_limit != "off",
+                rate_limit_resources=self.rate_limit_resources,
+            ),
         )
 
 

@@ -324,6 +324,9 @@ class Server:
             "latency_histograms": options.latency_histograms,
             "access_log": options.access_log,
             "allow_client_shm": options.allow_client_shm,
+            "rate_limit": dict(options.rate_limit_resources)
+            if options.rate_limit != "off"
+            else None,
             "access_log_json": options.log_format == "json",
             "latencies": {
                 "counters": options.counter_latencies,
