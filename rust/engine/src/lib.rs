@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod buffers;
+pub mod cache;
 pub mod control;
 mod conversation;
 pub mod custom_metrics;

@@ -41,6 +41,8 @@ pub struct Options {
     pub access_log: String,
     /// Write those lines as JSON.
     pub access_log_json: bool,
+    /// Most bytes of answers that are kept for models that cache; 0 keeps none.
+    pub cache_bytes: usize,
     /// Clients may register shared memory.
     pub allow_client_shm: bool,
     /// Which of Triton's latencies are told.
@@ -75,6 +77,7 @@ impl Default for Options {
             latency_histograms: true,
             access_log: String::new(),
             access_log_json: false,
+            cache_bytes: 0,
             allow_client_shm: false,
             latencies: LatencyOptions::default(),
             http_restricted: Vec::new(),

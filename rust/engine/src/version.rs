@@ -14,6 +14,7 @@ use nerite_logic::spec::{ModelSpec, SchedulerSpec};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::buffers::Pool;
+use crate::cache::Cached;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
 use crate::statistics::{Failure, Statistics};
@@ -37,6 +38,8 @@ pub struct Version {
     pub number_text: ByteString,
     /// The repository that it comes from, where models have namespaces.
     pub namespace: OnceLock<String>,
+    /// Its place in the response cache, if it has one.
+    pub cached: OnceLock<Cached>,
     /// The completed configuration, as the config endpoint answers.
     pub config_json: Bytes,
     /// The same as `inference.ModelConfig`.
@@ -82,7 +85,7 @@ impl Version {
         timekeeper: Arc<Timekeeper>,
         statistics: Statistics,
     ) -> Arc<Self> {
-        let ordered = matches!(&spec.scheduler, SchedulerSpec::Dynamic(d) if d.preserve_ordering);
+        let ordered = spec.preserves_order();
         Arc::new_cyclic(|this| Self {
             queue: Mutex::new(Queue {
                 scheduler: Scheduler::new(&spec.scheduler, spec.max_batch_size, &spec.name),
@@ -96,6 +99,7 @@ impl Version {
             number,
             number_text: number.to_string().into(),
             namespace: OnceLock::new(),
+            cached: OnceLock::new(),
             config_json: config.0,
             config_proto: config.1,
             labels,
