@@ -237,9 +237,8 @@ impl Latencies {
         if let Some(summaries) = &self.summaries {
             let mut open = summaries.open();
             let now = open.now;
-            if let [_, queue, ..] = &mut *open.windows {
-                queue.observe(waited.as_secs_f64() * 1e6, now);
-            }
+            let [_, queue, ..] = &mut *open.windows;
+            queue.observe(waited.as_secs_f64() * 1e6, now);
             drop(open);
             summaries.observe_cache(0, looked);
         }

@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use nerite_logic::Error;
 use nerite_logic::schedulers::order::Reorder;
 use nerite_logic::schedulers::{Next, Refused, Scheduler, Ticket};
-use nerite_logic::spec::{ModelSpec, SchedulerSpec};
+use nerite_logic::spec::ModelSpec;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::buffers::Pool;
