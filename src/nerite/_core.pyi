@@ -61,6 +61,7 @@ class Engine:
                 `keepalive_time_ms`, `keepalive_timeout_ms`, `max_connection_age_ms` and
                 `max_connection_age_grace_ms` (int, 2147483647 is never)),
                 `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
+                `cache_bytes` (int, most memory for answers that are kept; 0 keeps none),
                 `allow_client_shm` (bool, clients may register shared memory),
                 `latency_histograms` (bool),
                 `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),

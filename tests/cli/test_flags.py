@@ -24,11 +24,9 @@ from nerite.server.options import ServerOptions
 TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
 #: Refused until the feature is there. Take a flag out when it works; none may be added.
 STILL_REFUSED = {
-    "--cache-config",
     "--rate-limit",
     "--rate-limit-resource",
     "--host-policy",
-    "--response-cache-byte-size",
 }
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
 OTHER_DEFAULTS = {
@@ -37,6 +35,7 @@ OTHER_DEFAULTS = {
 }
 #: A value that means something for flags that are not plain text, numbers or truth values.
 SAMPLES = {
+    "--cache-config": "local,size=1048576",
     "--metrics-config": "summary_latencies=true",
     "--trace-config": "rate=7",
     "--http-restricted-api": "health:key=value",

@@ -15,7 +15,6 @@ from tests.conformance.vectors import Case
 
 #: Themes whose feature is not there yet.
 LATER_THEMES: Final[Mapping[str, str]] = {
-    "cache": "response cache",
 }
 
 #: Models of the profiles that need a scheduler that is not there yet.
@@ -32,7 +31,6 @@ LATER: Final[Mapping[str, str]] = {
     "grs_health": "the extensions that are not there yet",
     "pm_05_get": "the extensions that are not there yet",
     "rs_metadata_ok": "the extensions that are not there yet",
-    "sx_cache": "response cache",
     "sid_metadata": "the extensions that are not there yet",
 }
 

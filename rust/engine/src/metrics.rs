@@ -192,7 +192,11 @@ fn first_responses(page: &mut Page, versions: &[(&Version, String)]) {
 fn summaries(page: &mut Page, versions: &[(&Version, String)]) {
     let kept = |(version, labels): &(&Version, String)| {
         let summaries = version.statistics.latencies.summaries.as_ref()?;
-        Some((labels.clone(), summaries.read(), version.cached.get()))
+        Some((
+            labels.clone(),
+            summaries.read(),
+            version.cached.get().is_some(),
+        ))
     };
     let all: Vec<_> = versions.iter().filter_map(kept).collect();
     if all.is_empty() {
@@ -200,10 +204,10 @@ fn summaries(page: &mut Page, versions: &[(&Version, String)]) {
     }
     for (index, (name, help)) in SUMMARIES.iter().enumerate() {
         page.family(name, help, "summary");
-        for (labels, summaries, cached) in &all {
+        for (labels, summaries, caches) in &all {
             // Triton tells none of the whole request for models that cache.
             if let Some(summary) = summaries.get(index)
-                && (index > 0 || cached.is_none())
+                && (index > 0 || !caches)
             {
                 page.summary(name, labels, summary);
             }

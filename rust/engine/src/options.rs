@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nerite_logic::Error;
 use nerite_logic::access::Group;
+use nerite_logic::cache::ENTRY_BYTES;
 use serde::Deserialize;
 
 use crate::grpc_options::GrpcOptions;
@@ -102,6 +103,13 @@ impl Options {
             return Err(Error::invalid(format!(
                 "engine option 'header_timeout_secs' is {}, expected seconds > 0",
                 options.header_timeout_secs
+            )));
+        }
+        if options.cache_bytes != 0 && options.cache_bytes < ENTRY_BYTES {
+            return Err(Error::invalid(format!(
+                "Failed to initialize LocalCache: size {} is too small; an answer takes {ENTRY_BYTES} bytes \
+                 beside its data",
+                options.cache_bytes
             )));
         }
         options.grpc.check()?;

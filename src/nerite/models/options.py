@@ -22,4 +22,6 @@ class LoadOptions:
     """How many cores the process may use; instances get their share of them."""
     trusted: bool = False
     """Whether files that run code when they are loaded may be (`--trust`)."""
+    caching: bool = False
+    """Whether there is a response cache."""
     settings: Settings = field(default_factory=Settings)
