@@ -39,6 +39,7 @@ _WRONG_FORM = "client error answered 500"
 #: What is answered instead: the status and a part of the text. Where two themes have a case of one
 #: name, the theme stands before it.
 MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
+    "ca_other_outputs": (200, '"outputs":[{"name":"OUTPUT1"'),
     "cl_zero": (400, "class result not available for output 'OUTPUT0' of model 'id_nb'"),
     "g_health_watch": ("OK", "CAE="),
     "g_unknown_service": ("UNIMPLEMENTED", "unknown method /other.Service/Nothing"),

@@ -12,24 +12,29 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use lru::LruCache;
+use smallvec::SmallVec;
 
 use crate::message::{InferResponse, Tensor};
 use crate::spec::ModelSpec;
 use key::{Key, Uniform};
 
 /// What an answer costs beside its data: its key, its places in the table and in the order of use, and the
-/// allocations behind them. Measured, and rounded up.
+/// allocations behind them (`tests/cache_memory.rs` holds them to it).
 pub const ENTRY_BYTES: usize = 512;
-/// What each output beyond the two that an answer has room for costs beside its data.
-const OUTPUT_BYTES: usize = 128;
+/// Outputs that an answer has room for, and dimensions that a shape has; more lie elsewhere, all of them.
+const OUTPUTS: usize = 2;
+const DIMENSIONS: usize = 4;
 
 /// What it costs to keep an answer.
 #[must_use]
 pub fn cost(response: &InferResponse) -> usize {
-    let outputs = &response.outputs;
-    let more = outputs.len().saturating_sub(2) * OUTPUT_BYTES;
-    let of = |tensor: &Tensor| tensor.data.len() + 8 * tensor.shape.len().saturating_sub(4);
-    ENTRY_BYTES + more + outputs.iter().map(of).sum::<usize>()
+    let elsewhere = |count, room, size| if count > room { count * size } else { 0 };
+    let of = |tensor: &Tensor| {
+        tensor.data.len() + elsewhere(tensor.shape.len(), DIMENSIONS, size_of::<i64>())
+    };
+    ENTRY_BYTES
+        + elsewhere(response.outputs.len(), OUTPUTS, size_of::<Tensor>())
+        + response.outputs.iter().map(of).sum::<usize>()
 }
 
 /// The part of an answer that is kept: its outputs, copied out of whatever they were slices of, so that an
@@ -48,13 +53,13 @@ pub fn kept(response: &InferResponse, spec: &ModelSpec) -> InferResponse {
             None => tensor.name.to_string().into(),
         },
         datatype: tensor.datatype,
-        shape: tensor.shape.clone(),
+        shape: SmallVec::from_slice(&tensor.shape),
         data: data.split_to(tensor.data.len()),
     };
-    InferResponse {
-        outputs: response.outputs.iter().map(own).collect(),
-        ..InferResponse::default()
-    }
+    let mut kept = InferResponse::default();
+    kept.outputs.reserve_exact(response.outputs.len());
+    kept.outputs.extend(response.outputs.iter().map(own));
+    kept
 }
 
 #[derive(Debug)]
