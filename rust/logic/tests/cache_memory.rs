@@ -53,7 +53,7 @@ fn taken(outputs: usize, bytes: usize) -> usize {
             .get(&key(&[1; 32], 0, &InferRequest::default()))
             .is_none()
     );
-    most
+    most - cost(&response)
 }
 
 #[test]
