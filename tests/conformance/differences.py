@@ -14,8 +14,7 @@ from typing import Any, Final
 from tests.conformance.vectors import Case
 
 #: Themes whose feature is not there yet.
-LATER_THEMES: Final[Mapping[str, str]] = {
-}
+LATER_THEMES: Final[Mapping[str, str]] = {}
 
 #: Models of the profiles that need a scheduler that is not there yet.
 LATER_MODELS: Final[Mapping[str, str]] = {
