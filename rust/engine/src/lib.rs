@@ -30,6 +30,7 @@ pub mod lane;
 pub mod latencies;
 pub mod metrics;
 pub mod options;
+pub mod response_statistics;
 pub mod responses;
 pub mod sampling;
 pub mod server;

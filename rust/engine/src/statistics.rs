@@ -14,6 +14,7 @@ use nerite_logic::{Code, Error};
 use parking_lot::Mutex;
 
 use crate::latencies::Latencies;
+use crate::response_statistics::ResponseStatistics;
 
 /// A count of events and the time they took together.
 #[derive(Debug, Default)]
@@ -41,7 +42,8 @@ impl Spent {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+/// A duration as counters keep it.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -181,6 +183,8 @@ pub struct Statistics {
     load_seconds: AtomicU64,
     /// What is kept only where it was asked for.
     pub latencies: Latencies,
+    /// Responses of a decoupled model, by their place.
+    pub responses: ResponseStatistics,
     /// From receipt to reply.
     pub request_latency: Histogram,
     /// In the queue.

@@ -203,7 +203,7 @@ impl Live {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<(bool, Option<Result<Frame, Failed>>)> {
-        let Answer { outcome, last } = ready!(self.responses.poll_next(context));
+        let Answer { outcome, last, .. } = ready!(self.responses.poll_next(context));
         let asker = &self.asker;
         let told = match outcome {
             Some(outcome) => Some(asker.frame(outcome, last)),

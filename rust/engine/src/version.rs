@@ -17,6 +17,7 @@ use crate::buffers::Pool;
 use crate::cache::Cached;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
+use crate::metadata::MemoryUsage;
 use crate::statistics::{Failure, Statistics};
 use crate::timekeeper::Timekeeper;
 
@@ -40,6 +41,8 @@ pub struct Version {
     pub namespace: OnceLock<String>,
     /// Its place in the response cache, if it has one.
     pub cached: OnceLock<Cached>,
+    /// What its backend says that it holds.
+    pub memory: OnceLock<Vec<MemoryUsage>>,
     /// The completed configuration, as the config endpoint answers.
     pub config_json: Bytes,
     /// The same as `inference.ModelConfig`.
@@ -100,6 +103,7 @@ impl Version {
             number_text: number.to_string().into(),
             namespace: OnceLock::new(),
             cached: OnceLock::new(),
+            memory: OnceLock::new(),
             config_json: config.0,
             config_proto: config.1,
             labels,
