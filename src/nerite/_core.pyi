@@ -256,6 +256,13 @@ class Version:
     def set_load_seconds(self, seconds: float) -> None:
         """Says how long loading took, for `nv_model_load_duration_secs`."""
 
+    def set_memory_usage(self, held: Sequence[tuple[str, int, int]]) -> None:
+        """Says what its backend holds, for `memory_usage` of the statistics.
+
+        Args:
+            held: `CPU`, `CPU_PINNED` or `GPU`, the device's number, bytes.
+        """
+
     def pending(self) -> int:
         """Requests that wait in the queue."""
 
