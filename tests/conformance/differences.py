@@ -55,6 +55,7 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
         "PERMISSION_DENIED",
         "This protocol is restricted, expecting header 'triton-grpc-protocol-k3'",
     ),
+    "gst_dec": ("OK", "response_stats"),
     "gs_out_small": (
         "INVALID_ARGUMENT",
         "(4 bytes) should be at least 8 bytes to hold the results",
@@ -113,6 +114,7 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "rw_lf_only": (200, ""),
     "rw_long_header": (200, ""),
     "rw_long_path": (404, "Request for unknown model: 'mmmm"),
+    "sx_decoupled": (200, '"response_stats":{"0":{"compute_infer":{"count":4'),
     "sx_errors": (200, '"success":{"count":1'),
     "sx_queue": (200, '"fail":{"count":2'),
 }
