@@ -61,6 +61,7 @@ class Engine:
                 `keepalive_time_ms`, `keepalive_timeout_ms`, `max_connection_age_ms` and
                 `max_connection_age_grace_ms` (int, 2147483647 is never)),
                 `access_log` (str, a file, `-` or empty), `access_log_json` (bool),
+                `cache_bytes` (int, most memory for answers that are kept; 0 keeps none),
                 `allow_client_shm` (bool, clients may register shared memory),
                 `latency_histograms` (bool),
                 `latencies` (dict: `counters` (bool), `first_response` (bool), `summaries` (bool),
@@ -254,6 +255,13 @@ class Version:
 
     def set_load_seconds(self, seconds: float) -> None:
         """Says how long loading took, for `nv_model_load_duration_secs`."""
+
+    def set_memory_usage(self, held: Sequence[tuple[str, int, int]]) -> None:
+        """Says what its backend holds, for `memory_usage` of the statistics.
+
+        Args:
+            held: `CPU`, `CPU_PINNED` or `GPU`, the device's number, bytes.
+        """
 
     def pending(self) -> int:
         """Requests that wait in the queue."""

@@ -23,10 +23,7 @@ from nerite.server.options import ServerOptions
 
 TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
 #: Refused until the feature is there. Take a flag out when it works; none may be added.
-STILL_REFUSED = {
-    "--cache-config",
-    "--response-cache-byte-size",
-}
+STILL_REFUSED: set[str] = set()
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
 OTHER_DEFAULTS = {
     "--id": "nerite",
@@ -34,6 +31,7 @@ OTHER_DEFAULTS = {
 }
 #: A value that means something for flags that are not plain text, numbers or truth values.
 SAMPLES = {
+    "--cache-config": "local,size=1048576",
     "--metrics-config": "summary_latencies=true",
     "--trace-config": "rate=7",
     "--http-restricted-api": "health:key=value",

@@ -14,9 +14,7 @@ from typing import Any, Final
 from tests.conformance.vectors import Case
 
 #: Themes whose feature is not there yet.
-LATER_THEMES: Final[Mapping[str, str]] = {
-    "cache": "response cache",
-}
+LATER_THEMES: Final[Mapping[str, str]] = {}
 
 #: Models of the profiles that need a scheduler that is not there yet.
 LATER_MODELS: Final[Mapping[str, str]] = {
@@ -32,7 +30,6 @@ LATER: Final[Mapping[str, str]] = {
     "grs_health": "the extensions that are not there yet",
     "pm_05_get": "the extensions that are not there yet",
     "rs_metadata_ok": "the extensions that are not there yet",
-    "sx_cache": "response cache",
     "sid_metadata": "the extensions that are not there yet",
 }
 
@@ -41,6 +38,7 @@ _WRONG_FORM = "client error answered 500"
 #: What is answered instead: the status and a part of the text. Where two themes have a case of one
 #: name, the theme stands before it.
 MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
+    "ca_other_outputs": (200, '"outputs":[{"name":"OUTPUT1"'),
     "cl_zero": (400, "class result not available for output 'OUTPUT0' of model 'id_nb'"),
     "g_health_watch": ("OK", "CAE="),
     "g_unknown_service": ("UNIMPLEMENTED", "unknown method /other.Service/Nothing"),
@@ -57,6 +55,7 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
         "PERMISSION_DENIED",
         "This protocol is restricted, expecting header 'triton-grpc-protocol-k3'",
     ),
+    "gst_dec": ("OK", "response_stats"),
     "gs_out_small": (
         "INVALID_ARGUMENT",
         "(4 bytes) should be at least 8 bytes to hold the results",
@@ -115,6 +114,7 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "rw_lf_only": (200, ""),
     "rw_long_header": (200, ""),
     "rw_long_path": (404, "Request for unknown model: 'mmmm"),
+    "sx_decoupled": (200, '"response_stats":{"0":{"compute_infer":{"count":4'),
     "sx_errors": (200, '"success":{"count":1'),
     "sx_queue": (200, '"fail":{"count":2'),
 }

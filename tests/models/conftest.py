@@ -52,6 +52,9 @@ class FakeVersion:
         self.close()
         return True
 
+    def set_memory_usage(self, held: Any) -> None:
+        self.held = held
+
     def set_load_seconds(self, seconds: float) -> None:
         assert seconds >= 0
 

@@ -26,7 +26,7 @@ GPU = "only GPUs and TensorRT have it"
 USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
     instance_group default_model_filename metric_tags parameters model_transaction_policy
-    model_metrics model_repository_agents optimization.graph ensemble_scheduling.step
+    model_metrics model_repository_agents optimization.graph response_cache ensemble_scheduling.step
     model_warmup
 """.split()  # noqa: SIM905
 #: Fields that change no answer of ours, and why.
@@ -41,7 +41,6 @@ NOTHING = {
     "optimization.eager_batching": GPU,
     "instance_group.secondary_devices": GPU,
     "cc_model_filenames": GPU,
-    "response_cache": "answers are the same; --cache-config, which would fill it, is refused",
 }
 #: Configurations that are refused, for each field that refuses, with a part of the text.
 REFUSED: dict[str, tuple[str, str]] = {

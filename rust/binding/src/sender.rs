@@ -2,7 +2,7 @@
 //! A request's response sender as Python holds it, and the requests of a batch that have one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nerite_engine::lane::{Outcome, Pending};
@@ -32,7 +32,8 @@ impl Responders {
     pub fn take(tickets: &mut [Ticket<Box<Pending>>]) -> Self {
         let each = tickets
             .iter_mut()
-            .map(|ticket| ticket.payload.responder.take());
+            .map(|ticket| ticket.payload.responder.take())
+            .inspect(|responder| responder.iter().for_each(|each| each.begin()));
         Self(Mutex::new(each.collect()))
     }
 
@@ -48,11 +49,8 @@ impl Responders {
                 (Some(responder), Err(error)) => responder.fail(error),
                 (Some(responder), Ok(response)) => {
                     // A queue that is full of unread answers is no reason to wait here.
-                    let outcome = Some(Ok(response));
-                    if let Sending::Full(_) = responder.try_send(Answer {
-                        outcome,
-                        last: true,
-                    }) {
+                    let answer = Answer::now(Some(Ok(response)), true);
+                    if let Sending::Full(_) = responder.try_send(answer) {
                         responder
                             .fail(Error::unavailable("the client does not read its responses"));
                     }
@@ -99,11 +97,18 @@ fn own(tensor: &mut Tensor) {
 #[pymethods]
 impl ResponseSender {
     fn send(&self, py: Python<'_>, answer: Option<&Bound<'_, PyAny>>, last: bool) -> bool {
+        let given = Instant::now();
         let mut outcome = answer.map(|answer| single(&self.version, &self.asked, answer));
         if let Some(Ok(response)) = &mut outcome {
             response.outputs.iter_mut().for_each(own);
         }
-        let sending = match self.responder.try_send(Answer { outcome, last }) {
+        let answer = Answer {
+            outcome,
+            last,
+            given,
+            took: given.elapsed(),
+        };
+        let sending = match self.responder.try_send(answer) {
             Sending::Full(answer) => {
                 without_gil(py, || self.responder.send_within(answer, PATIENCE))
             }

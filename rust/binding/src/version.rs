@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nerite_engine::instance::Work;
-use nerite_engine::metadata::ModelStatistics;
+use nerite_engine::metadata::{MemoryUsage, ModelStatistics};
 use nerite_engine::server::Shared;
 use pyo3::prelude::*;
 
@@ -67,6 +67,16 @@ impl Version {
 
     fn set_load_seconds(&self, seconds: f64) {
         self.inner.statistics.loaded(seconds);
+    }
+
+    fn set_memory_usage(&self, held: Vec<(String, i64, u64)>) {
+        let usage = |(kind, id, byte_size)| MemoryUsage {
+            kind,
+            id,
+            byte_size,
+        };
+        // Told once, when all instances are loaded.
+        let _ = self.inner.memory.set(held.into_iter().map(usage).collect());
     }
 
     fn pending(&self, py: Python<'_>) -> usize {

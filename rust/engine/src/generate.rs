@@ -155,10 +155,7 @@ pub async fn streamed(
         first
     } else {
         let once = infer::infer(&version, asked.request, asked.received, traced.as_ref());
-        Answer {
-            outcome: Some(once.await),
-            last: true,
-        }
+        Answer::now(Some(once.await), true)
     };
     let id = events.id.clone();
     let (status, event) = match first.outcome {

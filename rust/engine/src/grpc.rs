@@ -466,6 +466,29 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
             compute_infer: spent(batch.compute_infer),
             compute_output: spent(batch.compute_output),
         });
+    let responses = model
+        .response_stats
+        .into_iter()
+        .enumerate()
+        .map(|(place, at)| {
+            let at = proto::InferResponseStatistics {
+                compute_infer: spent(at.compute_infer),
+                compute_output: spent(at.compute_output),
+                success: spent(at.success),
+                fail: spent(at.fail),
+                empty_response: spent(at.empty_response),
+                cancel: spent(at.cancel),
+            };
+            (place.to_string(), at)
+        });
+    let memory = model
+        .memory_usage
+        .into_iter()
+        .map(|usage| proto::MemoryUsage {
+            r#type: usage.kind,
+            id: usage.id,
+            byte_size: usage.byte_size,
+        });
     proto::ModelStatistics {
         name: model.name,
         version: model.version,
@@ -483,6 +506,8 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
             cache_miss: spent(infer.cache_miss),
         }),
         batch_stats: batches.collect(),
+        memory_usage: memory.collect(),
+        response_stats: responses.collect(),
     }
 }
 

@@ -120,6 +120,8 @@ pub struct Summaries {
     began: Instant,
     /// Locked once for a batch.
     windows: Mutex<[Window; 5]>,
+    /// Of a model that caches: hits and misses.
+    cache: Option<Mutex<[Window; 2]>>,
 }
 
 /// A summary as it is printed: quantiles with their values, count, sum.
@@ -132,10 +134,12 @@ pub struct Open<'a> {
 }
 
 impl Summaries {
-    fn new(targets: &[Target]) -> Self {
+    fn new(targets: &[Target], caches: bool) -> Self {
+        let cache = || Mutex::new(std::array::from_fn(|_| Window::new(targets)));
         Self {
             began: Instant::now(),
             windows: Mutex::new(std::array::from_fn(|_| Window::new(targets))),
+            cache: caches.then(cache),
         }
     }
 
@@ -151,12 +155,30 @@ impl Summaries {
     pub fn read(&self) -> [Summary; 5] {
         let mut open = self.open();
         let now = open.now;
-        let mut summaries = open.windows.iter_mut().map(|window| {
-            let (count, sum) = window.totals();
-            (window.quantiles(now), count, sum)
-        });
-        std::array::from_fn(|_| summaries.next().unwrap_or_default())
+        read(&mut open.windows, now)
     }
+
+    /// Those of the response cache, hits and misses, if the model has it.
+    pub fn read_cache(&self) -> Option<[Summary; 2]> {
+        let windows = self.cache.as_ref()?;
+        Some(read(&mut windows.lock(), self.began.elapsed()))
+    }
+
+    fn observe_cache(&self, which: usize, took: Duration) {
+        if let Some(windows) = &self.cache
+            && let Some(window) = windows.lock().get_mut(which)
+        {
+            window.observe(took.as_secs_f64() * 1e6, self.began.elapsed());
+        }
+    }
+}
+
+fn read<const N: usize>(windows: &mut [Window; N], now: Duration) -> [Summary; N] {
+    let mut summaries = windows.iter_mut().map(|window| {
+        let (count, sum) = window.totals();
+        (window.quantiles(now), count, sum)
+    });
+    std::array::from_fn(|_| summaries.next().unwrap_or_default())
 }
 
 impl Open<'_> {
@@ -189,9 +211,10 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// What `options` ask for, with the buckets that the model's configuration chose.
+    /// What `options` ask for, with the buckets that the model's configuration chose; also of the response
+    /// cache if the model `caches`.
     #[must_use]
-    pub fn new(options: &LatencyOptions, spec: &ModelSpec) -> Self {
+    pub fn new(options: &LatencyOptions, spec: &ModelSpec, caches: bool) -> Self {
         let target = |&(quantile, error): &(f64, f64)| Target { quantile, error };
         let targets: Vec<Target> = options.quantiles.iter().map(target).collect();
         let chosen = spec.histogram_buckets.get(FIRST_RESPONSE);
@@ -199,10 +222,32 @@ impl Latencies {
         Self {
             summaries: options
                 .summaries
-                .then(|| Box::new(Summaries::new(&targets))),
+                .then(|| Box::new(Summaries::new(&targets, caches))),
             first_response: options
                 .first_response
                 .then(|| Box::new(Buckets::new(bounds))),
+        }
+    }
+
+    /// Observes a request that was answered from the response cache.
+    pub fn answered_from_cache(&self, waited: Duration, lasted: Duration, looked: Duration) {
+        if let Some(buckets) = &self.first_response {
+            buckets.observe(lasted.as_secs_f64() * 1e3);
+        }
+        if let Some(summaries) = &self.summaries {
+            let mut open = summaries.open();
+            let now = open.now;
+            let [_, queue, ..] = &mut *open.windows;
+            queue.observe(waited.as_secs_f64() * 1e6, now);
+            drop(open);
+            summaries.observe_cache(0, looked);
+        }
+    }
+
+    /// Observes the time that the response cache took from a request that was not.
+    pub fn missed_the_cache(&self, took: Duration) {
+        if let Some(summaries) = &self.summaries {
+            summaries.observe_cache(1, took);
         }
     }
 }

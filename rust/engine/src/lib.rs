@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod buffers;
+pub mod cache;
 pub mod control;
 mod conversation;
 pub mod custom_metrics;
@@ -30,6 +31,7 @@ pub mod latencies;
 pub mod metrics;
 pub mod options;
 pub mod rate_limit;
+pub mod response_statistics;
 pub mod responses;
 pub mod sampling;
 pub mod server;

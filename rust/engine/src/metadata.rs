@@ -3,9 +3,10 @@
 #![allow(missing_docs)] // Names are those of the protocol (`spec/triton.md` 1.3, 7.2).
 
 use nerite_logic::spec::{IoSpec, ModelSpec};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::options::Options;
+use crate::response_statistics::{AtPlace, Tally};
 use crate::statistics::{Spent, Statistics};
 use crate::table::Table;
 use crate::version::Version;
@@ -121,6 +122,44 @@ pub struct BatchStatistics {
     pub compute_output: Duration,
 }
 
+/// The responses of a decoupled model at one place.
+#[derive(Serialize)]
+pub struct ResponseStatistics {
+    pub compute_infer: Duration,
+    pub compute_output: Duration,
+    pub success: Duration,
+    pub fail: Duration,
+    pub empty_response: Duration,
+    pub cancel: Duration,
+}
+
+impl From<AtPlace> for ResponseStatistics {
+    fn from(at: AtPlace) -> Self {
+        let spent = |tally: Tally| Duration {
+            count: tally.count,
+            ns: tally.ns,
+        };
+        Self {
+            compute_infer: spent(at.compute_infer),
+            compute_output: spent(at.compute_output),
+            success: spent(at.success),
+            fail: spent(at.fail),
+            empty_response: spent(at.empty_response),
+            cancel: spent(at.cancel),
+        }
+    }
+}
+
+/// Memory that a model holds, as its backend tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryUsage {
+    /// `CPU`, `CPU_PINNED` or `GPU`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub id: i64,
+    pub byte_size: u64,
+}
+
 /// One entry of the statistics extension (`spec/triton.md` 7.2).
 #[derive(Serialize)]
 pub struct ModelStatistics {
@@ -131,10 +170,19 @@ pub struct ModelStatistics {
     pub inference_count: u64,
     pub execution_count: u64,
     pub inference_stats: InferenceStatistics,
-    /// By index of the response; filled by streaming models only.
-    pub response_stats: serde_json::Map<String, serde_json::Value>,
+    /// By place of the response; filled by decoupled models only.
+    #[serde(serialize_with = "by_place")]
+    pub response_stats: Vec<ResponseStatistics>,
     pub batch_stats: Vec<BatchStatistics>,
-    pub memory_usage: Vec<serde_json::Value>,
+    pub memory_usage: Vec<MemoryUsage>,
+}
+
+fn by_place<S: Serializer>(all: &[ResponseStatistics], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        all.iter()
+            .enumerate()
+            .map(|(place, at)| (place.to_string(), at)),
+    )
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // The signature is serde's.
@@ -177,12 +225,17 @@ impl ModelStatistics {
                 compute_input: (&counted.compute_input).into(),
                 compute_infer: (&counted.compute_infer).into(),
                 compute_output: (&counted.compute_output).into(),
-                cache_hit: Duration::default(),
-                cache_miss: Duration::default(),
+                cache_hit: (&counted.cache_hit).into(),
+                cache_miss: (&counted.cache_miss).into(),
             },
-            response_stats: serde_json::Map::new(),
+            response_stats: counted
+                .responses
+                .read()
+                .into_iter()
+                .map(Into::into)
+                .collect(),
             batch_stats: batches.collect(),
-            memory_usage: Vec::new(),
+            memory_usage: version.memory.get().cloned().unwrap_or_default(),
         }
     }
 

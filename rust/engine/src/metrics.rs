@@ -2,13 +2,15 @@
 //! The Prometheus page: Triton's families by their names, and Nerite's own behind them
 //! (`spec/triton.md` 7.1).
 
+mod cache;
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::access_log::AccessLog;
 use crate::custom_metrics;
-use crate::latencies::{Buckets, FIRST_RESPONSE};
+use crate::latencies::{Buckets, FIRST_RESPONSE, Summary};
 use crate::server::Shared;
 use crate::statistics::{Failure, Histogram, LATENCY_BOUNDS_US, REASONS, Statistics};
 use crate::version::Version;
@@ -122,23 +124,14 @@ pub fn page(shared: &Shared) -> String {
         .map(|version| (&**version, labels(version)))
         .collect();
     let mut page = Page(String::with_capacity(1024 + versions.len() * 4096));
-    for (index, (name, help, read)) in COUNTERS.iter().enumerate() {
-        page.family(name, help, "counter");
-        for (version, labels) in &versions {
-            page.sample(name, labels, "", read(&version.statistics));
-        }
-        if index == 0 {
-            failures(&mut page, &versions);
-        }
-    }
+    let [success, others @ ..] = &COUNTERS;
+    counters(&mut page, &versions, std::slice::from_ref(success));
+    failures(&mut page, &versions);
+    counters(&mut page, &versions, others);
     if shared.options.latencies.counters {
-        for (name, help, read) in &DURATIONS {
-            page.family(name, help, "counter");
-            for (version, labels) in &versions {
-                page.sample(name, labels, "", read(&version.statistics));
-            }
-        }
+        counters(&mut page, &versions, &DURATIONS);
     }
+    cache::families(&mut page, &versions, shared);
     let name = "nv_inference_pending_request_count";
     page.family(
         name,
@@ -165,6 +158,15 @@ pub fn page(shared: &Shared) -> String {
     page.0
 }
 
+fn counters(page: &mut Page, versions: &[(&Version, String)], families: &[Counter]) {
+    for (name, help, read) in families {
+        page.family(name, help, "counter");
+        for (version, labels) in versions {
+            page.sample(name, labels, "", read(&version.statistics));
+        }
+    }
+}
+
 fn load_times(page: &mut Page, versions: &[(&Version, String)]) {
     let name = "nv_model_load_duration_secs";
     page.family(name, "Model load time in seconds", "gauge");
@@ -188,27 +190,30 @@ fn first_responses(page: &mut Page, versions: &[(&Version, String)]) {
 }
 
 fn summaries(page: &mut Page, versions: &[(&Version, String)]) {
-    let read = |(version, labels): &(&Version, String)| {
+    let kept = |(version, labels): &(&Version, String)| {
         let summaries = version.statistics.latencies.summaries.as_ref()?;
-        Some((labels.clone(), summaries.read()))
+        Some((
+            labels.clone(),
+            summaries.read(),
+            version.cached.get().is_some(),
+        ))
     };
-    let all: Vec<_> = versions.iter().filter_map(read).collect();
+    let all: Vec<_> = versions.iter().filter_map(kept).collect();
     if all.is_empty() {
         return;
     }
     for (index, (name, help)) in SUMMARIES.iter().enumerate() {
         page.family(name, help, "summary");
-        for (labels, summaries) in &all {
-            if let Some((quantiles, count, sum)) = summaries.get(index) {
-                for (quantile, value) in quantiles {
-                    let labels = format!("{labels},quantile=\"{quantile}\"");
-                    page.float(name, &labels, *value);
-                }
-                page.float(&format!("{name}_sum"), labels, *sum);
-                page.sample(&format!("{name}_count"), labels, "", *count);
+        for (labels, summaries, caches) in &all {
+            // Triton tells none of the whole request for models that cache.
+            if let Some(summary) = summaries.get(index)
+                && (index > 0 || !caches)
+            {
+                page.summary(name, labels, summary);
             }
         }
     }
+    cache::summaries(page, versions);
 }
 
 fn customs(page: &mut Page) {
@@ -358,6 +363,14 @@ impl Page {
             true => writeln!(self.0, "{name} {value}"),
             false => writeln!(self.0, "{name}{{{labels}}} {value}"),
         };
+    }
+
+    fn summary(&mut self, name: &str, labels: &str, (quantiles, count, sum): &Summary) {
+        for (quantile, value) in quantiles {
+            self.float(name, &format!("{labels},quantile=\"{quantile}\""), *value);
+        }
+        self.float(&format!("{name}_sum"), labels, *sum);
+        self.sample(&format!("{name}_count"), labels, "", *count);
     }
 
     fn buckets(&mut self, name: &str, labels: &str, buckets: &Buckets) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nerite_logic::Error;
 use nerite_logic::access::Group;
+use nerite_logic::cache::ENTRY_BYTES;
 use serde::Deserialize;
 
 use crate::grpc_options::GrpcOptions;
@@ -42,6 +43,8 @@ pub struct Options {
     pub access_log: String,
     /// Write those lines as JSON.
     pub access_log_json: bool,
+    /// Most bytes of answers that are kept for models that cache; 0 keeps none.
+    pub cache_bytes: usize,
     /// Clients may register shared memory.
     pub allow_client_shm: bool,
     /// Which of Triton's latencies are told.
@@ -78,6 +81,7 @@ impl Default for Options {
             latency_histograms: true,
             access_log: String::new(),
             access_log_json: false,
+            cache_bytes: 0,
             allow_client_shm: false,
             latencies: LatencyOptions::default(),
             http_restricted: Vec::new(),
@@ -103,6 +107,13 @@ impl Options {
             return Err(Error::invalid(format!(
                 "engine option 'header_timeout_secs' is {}, expected seconds > 0",
                 options.header_timeout_secs
+            )));
+        }
+        if options.cache_bytes != 0 && options.cache_bytes < ENTRY_BYTES {
+            return Err(Error::invalid(format!(
+                "Failed to initialize LocalCache: size {} is too small; an answer takes {ENTRY_BYTES} bytes \
+                 beside its data",
+                options.cache_bytes
             )));
         }
         options.grpc.check()?;

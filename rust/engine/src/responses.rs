@@ -16,6 +16,7 @@ use nerite_logic::message::InferResponse;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::lane::{Outcome, Reply};
+use crate::response_statistics::Kind;
 use crate::statistics::Failure;
 use crate::trace::{Point, Traced};
 use crate::version::Version;
@@ -32,6 +33,23 @@ pub struct Answer {
     pub outcome: Option<Outcome>,
     /// Nothing follows.
     pub last: bool,
+    /// When the model gave it.
+    pub given: Instant,
+    /// How long it took to take it over.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// What the model gave just now, when there is nothing to take over.
+    #[must_use]
+    pub fn now(outcome: Option<Outcome>, last: bool) -> Self {
+        Self {
+            outcome,
+            last,
+            given: Instant::now(),
+            took: Duration::ZERO,
+        }
+    }
 }
 
 /// What became of an answer.
@@ -46,25 +64,51 @@ pub enum Sending {
     Full(Answer),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     queue: VecDeque<Answer>,
     bytes: usize,
     waker: Option<Waker>,
     /// Threads that wait for room.
     waiting: usize,
-    /// There was an answer.
-    begun: bool,
+    /// Answers that there were.
+    answers: usize,
+    /// Since when the model is at the next one.
+    since: Instant,
     /// The last answer was given.
     finished: bool,
     /// Nobody reads any more.
     left: bool,
 }
 
-#[derive(Debug, Default)]
+impl State {
+    fn new(since: Instant) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            waker: None,
+            waiting: 0,
+            answers: 0,
+            since,
+            finished: false,
+            left: false,
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Channel {
     state: Mutex<State>,
     room: Condvar,
+}
+
+impl Channel {
+    fn new(since: Instant) -> Self {
+        Self {
+            state: Mutex::new(State::new(since)),
+            room: Condvar::new(),
+        }
+    }
 }
 
 fn size(answer: &Answer) -> usize {
@@ -105,7 +149,7 @@ pub struct Responder {
 
 /// A responder, and the end at which its answers come out once the request was submitted.
 pub fn open(version: &Arc<Version>, received: Instant) -> (Responder, Receiver) {
-    let channel = Arc::new(Channel::default());
+    let channel = Arc::new(Channel::new(received));
     let responder = Responder {
         channel: Arc::clone(&channel),
         version: Arc::downgrade(version),
@@ -115,6 +159,11 @@ pub fn open(version: &Arc<Version>, received: Instant) -> (Responder, Receiver) 
 }
 
 impl Responder {
+    /// The request's batch has left the queue: from now on the model is at its first answer.
+    pub fn begin(&self) {
+        self.channel.state.lock().since = Instant::now();
+    }
+
     /// Sends an answer unless it would have to wait.
     pub fn try_send(&self, answer: Answer) -> Sending {
         self.put(self.channel.state.lock(), answer)
@@ -161,9 +210,11 @@ impl Responder {
         if state.is_full() && !left {
             return Sending::Full(answer);
         }
-        let first = !std::mem::replace(&mut state.begun, true);
+        let place = state.answers;
+        state.answers += 1;
         state.finished = last;
         let good = !matches!(answer.outcome, Some(Err(_)));
+        let took = self.took(&mut state, &answer);
         let mut waker = None;
         if !left {
             state.push(answer);
@@ -173,9 +224,10 @@ impl Responder {
         if let Some(waker) = waker {
             waker.wake();
         }
-        if first && good && !left {
+        if place == 0 && good && !left {
             self.observe_first();
         }
+        self.count_answer(place, took);
         if last {
             let why = if left {
                 Failure::Canceled
@@ -192,12 +244,11 @@ impl Responder {
         if std::mem::replace(&mut state.finished, true) {
             return;
         }
-        let left = state.left;
+        let (left, place) = (state.left, state.answers);
+        let answer = Answer::now(Some(Err(error)), true);
+        let took = self.took(&mut state, &answer);
         if !left {
-            state.push(Answer {
-                outcome: Some(Err(error)),
-                last: true,
-            });
+            state.push(answer);
         }
         let waker = state.waker.take();
         drop(state);
@@ -205,6 +256,7 @@ impl Responder {
             waker.wake();
         }
         if let Some(why) = why {
+            self.count_answer(place, took);
             self.count(Some(if left { Failure::Canceled } else { why }));
         }
     }
@@ -213,12 +265,10 @@ impl Responder {
         let unread = state.clear();
         state.left = true;
         // It is not the model that ended this: the model goes on until it learns of it.
-        state.queue.push_back(Answer {
-            outcome: Some(Err(Error::unavailable(format!(
-                "the client read none of the responses that waited for it for {patience:?}"
-            )))),
-            last: true,
-        });
+        let why = Error::unavailable(format!(
+            "the client read none of the responses that waited for it for {patience:?}"
+        ));
+        state.queue.push_back(Answer::now(Some(Err(why)), true));
         let waker = state.waker.take();
         drop(state);
         self.channel.room.notify_all();
@@ -227,6 +277,26 @@ impl Responder {
             waker.wake();
         }
         Sending::Sent
+    }
+
+    /// What an answer is, and how long the model and the taking over took; the next one begins.
+    fn took(&self, state: &mut State, answer: &Answer) -> (Kind, Duration, Duration) {
+        let infer = answer.given.saturating_duration_since(state.since);
+        state.since = Instant::now();
+        let kind = match &answer.outcome {
+            _ if state.left => Kind::Cancelled,
+            Some(Ok(_)) => Kind::Success,
+            Some(Err(_)) => Kind::Fail,
+            None => Kind::Empty,
+        };
+        (kind, infer, answer.took)
+    }
+
+    fn count_answer(&self, place: usize, (kind, infer, output): (Kind, Duration, Duration)) {
+        if let Some(version) = self.version.upgrade() {
+            let responses = &version.statistics.responses;
+            responses.count(place, kind, infer, output);
+        }
     }
 
     fn observe_first(&self) {
@@ -334,107 +404,4 @@ impl Drop for Responses {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn channel() -> (Responder, Arc<Channel>) {
-        let channel = Arc::new(Channel::default());
-        let responder = Responder {
-            channel: Arc::clone(&channel),
-            version: Weak::new(),
-            received: Instant::now(),
-        };
-        (responder, channel)
-    }
-
-    fn answer(last: bool) -> Answer {
-        Answer {
-            outcome: Some(Ok(InferResponse::default())),
-            last,
-        }
-    }
-
-    fn last_error(channel: &Channel) -> String {
-        let mut state = channel.state.lock();
-        match state.queue.pop_back() {
-            Some(Answer {
-                outcome: Some(Err(why)),
-                last: true,
-            }) => why.message.into_owned(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn an_answer_that_finds_no_room_comes_back_and_waits_until_there_is() {
-        let (responder, channel) = channel();
-        for _ in 0..MOST_ANSWERS {
-            assert!(matches!(responder.try_send(answer(false)), Sending::Sent));
-        }
-        let Sending::Full(answer) = responder.try_send(answer(true)) else {
-            panic!("there was room");
-        };
-        std::thread::scope(|scope| {
-            let sending = scope.spawn(|| responder.send_within(answer, Duration::from_secs(60)));
-            while channel.state.lock().waiting == 0 {
-                std::thread::yield_now();
-            }
-            channel.state.lock().queue.pop_front();
-            channel.room.notify_all();
-            assert!(matches!(sending.join().unwrap(), Sending::Sent));
-        });
-        assert_eq!(channel.state.lock().queue.len(), MOST_ANSWERS);
-    }
-
-    #[test]
-    fn a_client_that_reads_nothing_is_given_up() {
-        let (responder, channel) = channel();
-        for _ in 0..MOST_ANSWERS {
-            responder.try_send(answer(false));
-        }
-        let patience = Duration::from_millis(5);
-        assert!(matches!(
-            responder.send_within(answer(false), patience),
-            Sending::Sent
-        ));
-        assert!(responder.is_cancelled());
-        assert!(matches!(responder.try_send(answer(false)), Sending::Sent));
-        assert_eq!(channel.state.lock().queue.len(), 1);
-        assert_eq!(
-            last_error(&channel),
-            "the client read none of the responses that waited for it for 5ms"
-        );
-    }
-
-    #[test]
-    fn nothing_follows_the_last_answer_and_there_always_is_one() {
-        let (responder, channel) = channel();
-        assert!(matches!(responder.try_send(answer(true)), Sending::Sent));
-        assert!(matches!(responder.try_send(answer(false)), Sending::Closed));
-        responder.fail(Error::internal("too late"));
-        drop(responder);
-        assert_eq!(channel.state.lock().queue.len(), 1);
-
-        let (responder, channel) = self::channel();
-        responder.refuse(Error::unavailable("the queue is full"));
-        assert_eq!(last_error(&channel), "the queue is full");
-        assert!(matches!(responder.try_send(answer(false)), Sending::Closed));
-
-        let (responder, channel) = self::channel();
-        drop(responder);
-        assert!(last_error(&channel).contains("let go of the response sender"));
-    }
-
-    #[test]
-    fn large_answers_fill_the_queue_by_their_bytes() {
-        let (responder, channel) = channel();
-        channel.state.lock().bytes = MOST_BYTES;
-        assert!(matches!(
-            responder.try_send(answer(false)),
-            Sending::Full(_)
-        ));
-        channel.state.lock().left = true;
-        assert!(matches!(responder.try_send(answer(false)), Sending::Sent));
-        assert!(channel.state.lock().queue.is_empty());
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::access_log::AccessLog;
 use crate::arrival;
+use crate::cache::Cache;
 use crate::connection::{self, Door};
 use crate::control::Control;
 use crate::forward::Forward;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub lanes: Arc<Lanes>,
     /// The shared memory that clients registered.
     pub regions: Regions,
+    /// The response cache, if there is one.
+    pub cache: Option<Arc<Cache>>,
     /// Decides which requests are traced.
     pub tracer: Arc<Tracer>,
     /// The access log, if there is one.
@@ -169,6 +172,7 @@ impl Engine {
         let forward = Forward::new(&options)?;
         let rate_limit = options.rate_limit.clone().map(RateLimit::new);
         let shared = Arc::new(Shared {
+            cache: Cache::new(options.cache_bytes),
             options,
             regions: Regions::default(),
             guard,
@@ -258,7 +262,8 @@ impl Engine {
         let spec = ModelSpec::from_config_json(&config_json)?;
         let config = (Bytes::from(config_json), Bytes::from(config_proto));
         let lanes = Arc::clone(&self.shared.lanes);
-        let latencies = Latencies::new(&self.shared.options.latencies, &spec);
+        let cache = self.shared.cache.as_ref().filter(|_| spec.caches);
+        let latencies = Latencies::new(&self.shared.options.latencies, &spec, cache.is_some());
         let places = self.rate_limit.as_ref();
         let places = places.map(|limit| Places::admit(limit, &spec.groups));
         let places = places.transpose()?;
@@ -271,6 +276,12 @@ impl Engine {
             Arc::clone(&self.timekeeper),
             Statistics::new(latencies),
         );
+        if let Some(cache) = cache {
+            // Nobody else sets it.
+            let _ = version
+                .cached
+                .set(cache.admit(version.spec.preserves_order()));
+        }
         if let Some(places) = places {
             let _ = version.places.set(Arc::new(places));
         }

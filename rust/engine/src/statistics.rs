@@ -14,6 +14,7 @@ use nerite_logic::{Code, Error};
 use parking_lot::Mutex;
 
 use crate::latencies::Latencies;
+use crate::response_statistics::ResponseStatistics;
 
 /// A count of events and the time they took together.
 #[derive(Debug, Default)]
@@ -41,7 +42,8 @@ impl Spent {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+/// A duration as counters keep it.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -166,6 +168,10 @@ pub struct Statistics {
     pub compute_infer: Spent,
     /// Time taking over outputs.
     pub compute_output: Spent,
+    /// Requests answered from the response cache, and the time to find the answer.
+    pub cache_hit: Spent,
+    /// Requests that were not, and the time to look for the answer and to keep it.
+    pub cache_miss: Spent,
     /// Rows that succeeded.
     pub inferences: AtomicU64,
     /// Executions, failed ones too.
@@ -177,6 +183,8 @@ pub struct Statistics {
     load_seconds: AtomicU64,
     /// What is kept only where it was asked for.
     pub latencies: Latencies,
+    /// Responses of a decoupled model, by their place.
+    pub responses: ResponseStatistics,
     /// From receipt to reply.
     pub request_latency: Histogram,
     /// In the queue.
@@ -245,6 +253,23 @@ impl Statistics {
         if let Some(counter) = self.failures.get(why as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a request that was answered from the response cache: `waited` before it was looked for,
+    /// `looked` for it, and `lasted` in all.
+    pub fn answered_from_cache(&self, waited: Duration, lasted: Duration, looked: Duration) {
+        self.success.add(1, lasted);
+        self.queue.add(1, waited);
+        self.cache_hit.add(1, looked);
+        self.request_latency.observe(lasted);
+        self.queue_latency.observe(waited);
+        self.latencies.answered_from_cache(waited, lasted, looked);
+    }
+
+    /// Counts the time that the response cache took from a request that was not answered from it.
+    pub fn missed_the_cache(&self, took: Duration) {
+        self.cache_miss.add(1, took);
+        self.latencies.missed_the_cache(took);
     }
 
     /// Failed requests for one reason.

@@ -43,6 +43,8 @@ pub struct InOrder {
 
 enum State {
     Waiting(Waiting<Result<InferResponse, Error>>),
+    /// Its answer was in the response cache.
+    Kept(Box<InferResponse>),
     Refused(Error),
 }
 
@@ -130,10 +132,15 @@ impl InOrder {
     /// Asked once, a request is in the outbox; one that is over by then never got there.
     pub fn submit(&mut self, context: &mut Context<'_>) {
         if let State::Waiting(waiting) = &mut self.state
-            && let Poll::Ready(Err(why)) = waiting.as_mut().poll(context)
+            && let Poll::Ready(outcome) = waiting.as_mut().poll(context)
         {
-            self.state = State::Refused(why);
-            self.asker = None;
+            self.state = match outcome {
+                Ok(response) => State::Kept(Box::new(response)),
+                Err(why) => {
+                    self.asker = None;
+                    State::Refused(why)
+                }
+            };
         }
     }
 
@@ -141,6 +148,7 @@ impl InOrder {
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failed>> {
         let outcome = match &mut self.state {
             State::Waiting(waiting) => ready!(waiting.as_mut().poll(context)),
+            State::Kept(response) => Ok(std::mem::take(&mut **response)),
             State::Refused(why) => Err(why.clone()),
         };
         Poll::Ready(match (&self.asker, outcome) {
@@ -195,7 +203,7 @@ impl Live {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<(bool, Option<Result<Frame, Failed>>)> {
-        let Answer { outcome, last } = ready!(self.responses.poll_next(context));
+        let Answer { outcome, last, .. } = ready!(self.responses.poll_next(context));
         let asker = &self.asker;
         let told = match outcome {
             Some(outcome) => Some(asker.frame(outcome, last)),

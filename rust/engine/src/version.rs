@@ -10,12 +10,14 @@ use bytestring::ByteString;
 use nerite_logic::Error;
 use nerite_logic::schedulers::order::Reorder;
 use nerite_logic::schedulers::{Next, Refused, Scheduler, Ticket};
-use nerite_logic::spec::{ModelSpec, SchedulerSpec};
+use nerite_logic::spec::ModelSpec;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::buffers::Pool;
+use crate::cache::Cached;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
+use crate::metadata::MemoryUsage;
 use crate::rate_limit::{Places, Turn};
 use crate::statistics::{Failure, Statistics};
 use crate::timekeeper::Timekeeper;
@@ -38,6 +40,10 @@ pub struct Version {
     pub number_text: ByteString,
     /// The repository that it comes from, where models have namespaces.
     pub namespace: OnceLock<String>,
+    /// Its place in the response cache, if it has one.
+    pub cached: OnceLock<Cached>,
+    /// What its backend says that it holds.
+    pub memory: OnceLock<Vec<MemoryUsage>>,
     /// The completed configuration, as the config endpoint answers.
     pub config_json: Bytes,
     /// The same as `inference.ModelConfig`.
@@ -85,7 +91,7 @@ impl Version {
         timekeeper: Arc<Timekeeper>,
         statistics: Statistics,
     ) -> Arc<Self> {
-        let ordered = matches!(&spec.scheduler, SchedulerSpec::Dynamic(d) if d.preserve_ordering);
+        let ordered = spec.preserves_order();
         Arc::new_cyclic(|this| Self {
             queue: Mutex::new(Queue {
                 scheduler: Scheduler::new(&spec.scheduler, spec.max_batch_size, &spec.name),
@@ -100,6 +106,8 @@ impl Version {
             number_text: number.to_string().into(),
             namespace: OnceLock::new(),
             places: OnceLock::new(),
+            cached: OnceLock::new(),
+            memory: OnceLock::new(),
             config_json: config.0,
             config_proto: config.1,
             labels,

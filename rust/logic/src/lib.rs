@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod cache;
 pub mod check;
 pub mod datatype;
 pub mod error;

@@ -134,6 +134,8 @@ pub struct ModelSpec {
     pub scheduler: SchedulerSpec,
     /// The instance groups that run, and what their instances need beside each other.
     pub groups: Vec<Group>,
+    /// Its answers may be kept and given again (`response_cache`).
+    pub caches: bool,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
     /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
@@ -155,6 +157,12 @@ impl ModelSpec {
     #[must_use]
     pub const fn batches(&self) -> bool {
         self.max_batch_size > 0
+    }
+
+    /// Whether answers leave in the order in which their requests came.
+    #[must_use]
+    pub const fn preserves_order(&self) -> bool {
+        matches!(&self.scheduler, SchedulerSpec::Dynamic(dynamic) if dynamic.preserve_ordering)
     }
 
     /// The declared input called `name`, with its index.
@@ -193,9 +201,17 @@ struct Config {
     #[serde(default)]
     instance_group: Vec<Group>,
     #[serde(default)]
+    response_cache: ResponseCache,
+    #[serde(default)]
     metric_tags: BTreeMap<String, String>,
     #[serde(default)]
     model_metrics: ModelMetrics,
+}
+
+#[derive(Default, Deserialize)]
+struct ResponseCache {
+    #[serde(default)]
+    enable: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -301,14 +317,14 @@ impl Config {
         } else {
             self.platform
         };
+        let decoupled = self.model_transaction_policy;
+        let decoupled = decoupled.is_some_and(|policy| policy.decoupled);
         Ok(ModelSpec {
             inputs: io(self.input)?,
             outputs: io(self.output)?,
             platform: platform.into(),
             max_batch_size: self.max_batch_size,
-            decoupled: self
-                .model_transaction_policy
-                .is_some_and(|policy| policy.decoupled),
+            decoupled,
             scheduler: match self.dynamic_batching {
                 Some(dynamic) => SchedulerSpec::Dynamic(dynamic.into_settings()),
                 None => SchedulerSpec::Default,
@@ -316,6 +332,7 @@ impl Config {
             groups: (self.instance_group.into_iter())
                 .filter(|group| !group.passive)
                 .collect(),
+            caches: self.response_cache.enable && !decoupled,
             metric_tags: self.metric_tags,
             histogram_buckets: self.model_metrics.into_buckets(),
             name: self.name.into(),

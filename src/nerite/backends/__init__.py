@@ -13,10 +13,12 @@ from nerite.backends.contract import (
     Batch,
     Device,
     Executed,
+    Memory,
     Model,
     Outputs,
     Request,
     Shared,
+    TellsMemory,
 )
 
 __all__ = [
@@ -26,8 +28,10 @@ __all__ = [
     "Batch",
     "Device",
     "Executed",
+    "Memory",
     "Model",
     "Outputs",
     "Request",
     "Shared",
+    "TellsMemory",
 ]

@@ -13,7 +13,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    runtime_checkable,
+)
 
 from nerite.errors import Unsupported
 
@@ -97,6 +107,28 @@ class Device:
     """The cores that its thread, and those that it starts, are pinned to; empty if they are not."""
 
 
+class Memory(NamedTuple):
+    """Memory that a model holds."""
+
+    kind: Literal["CPU", "CPU_PINNED", "GPU"]
+    id: int
+    """Number of the GPU; 0 otherwise."""
+    byte_size: int
+
+
+@runtime_checkable
+class TellsMemory(Protocol):
+    """A backend, or a thing that instances share, that can tell what it holds once it is loaded."""
+
+    def held_memory(self) -> Sequence[Memory]:
+        """What it holds, as well as it knows; what is shared is the shared thing's to tell."""
+
+
+def memory_of(thing: object) -> Sequence[Memory]:
+    """What a backend or a shared thing says that it holds."""
+    return thing.held_memory() if isinstance(thing, TellsMemory) else ()
+
+
 class Shared:
     """Things that the instances of one model version have in common.
 
@@ -114,6 +146,12 @@ class Shared:
             if key not in self._things:
                 self._things[key] = make()
             return cast(T, self._things[key])
+
+    def held_memory(self) -> list[Memory]:
+        """What those of the things hold that can tell it."""
+        with self._lock:
+            things = list(self._things.values())
+        return [held for thing in things for held in memory_of(thing)]
 
     def drop(self, key: Any) -> None:
         """Closes and lets go of the thing called `key`, if somebody has made it."""

@@ -9,14 +9,16 @@ Data files beside the model must lie in its folder; ONNX Runtime itself refuses 
 from __future__ import annotations
 
 import ctypes
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from nerite.backends.contract import Model
+from nerite.backends.contract import Memory, Model
 from nerite.errors import InternalError, InvalidArgument, NeriteError, Unsupported
 
 #: ONNX Runtime's name of an element type -> the protocol's.
@@ -71,7 +73,8 @@ class Signature:
 class Session:
     """An open session and what it takes and gives."""
 
-    def __init__(self, session: Any, run_options: Any = None) -> None:
+    def __init__(self, session: Any, file_bytes: int, run_options: Any = None) -> None:
+        self._file_bytes = file_bytes
         self.inputs = _signatures(session.get_inputs())
         self.outputs = _signatures(session.get_outputs())
         self._session = session
@@ -79,6 +82,10 @@ class Session:
         # The public `run` checks names again and costs a fifth of a small model's time.
         raw = getattr(session, "_sess", None)
         self._call = session.run if raw is None else raw.run
+
+    def held_memory(self) -> list[Memory]:
+        """The weights: ONNX Runtime does not tell what it takes, but they are most of a file."""
+        return [Memory("CPU", 0, self._file_bytes)]
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """The outputs of these names."""
@@ -122,7 +129,14 @@ def open_session(model: Model, threads: int) -> Session:
         )
     except Exception as why:
         raise failure(why) from why
-    return Session(session, _run_options(ort, model))
+    return Session(session, _bytes(file), _run_options(ort, model))
+
+
+def _bytes(file: Path) -> int:
+    """Bytes of a model file and of the data files beside it, which exporters name `FILE.data` or
+    `FILE_data`."""
+    parts = file.parent.glob(f"{glob.escape(file.name)}*")
+    return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def failure(why: Exception) -> NeriteError:

@@ -520,6 +520,13 @@ FLAGS: tuple[Flag, ...] = (
         option="allow_client_shm",
     ),
     Flag(
+        "--cache-config",
+        "list",
+        "local,size=BYTES: keep answers of models with response_cache, the last used, so large.",
+        SERVER,
+        option="cache_config",
+    ),
+    Flag(
         "--drain-delay",
         "float",
         "Seconds to go on serving after a stop signal while not ready any more.",
@@ -632,7 +639,9 @@ FLAGS: tuple[Flag, ...] = (
         'backends are Python modules: name one as `backend: "module:Class"` in a configuration',
     ),
     _warned(
-        "--cache-directory", "text", "a response cache is not offered yet, so nothing is loaded"
+        "--cache-directory",
+        "text",
+        "native caches are not loaded: the one of --cache-config=local,size=BYTES is built in",
     ),
     _warned(
         "--repoagent-directory",
@@ -654,7 +663,6 @@ FLAGS: tuple[Flag, ...] = (
     _warned("--grpc-http2-min-recv-ping-interval-without-data", "int", _PINGS, "300000"),
     _warned("--grpc-http2-max-ping-strikes", "int", _PINGS, "0"),
     # Refused: whoever asks for these relies on something that would not happen.
-    _refused("--cache-config", "list", f"a response cache is {_LATER}"),
     # Deprecated by Triton itself.
     Flag(
         "--strict-model-config",
@@ -664,7 +672,14 @@ FLAGS: tuple[Flag, ...] = (
         default="false",
         option="strict_model_config",
     ),
-    _refused("--response-cache-byte-size", "int", f"a response cache is {_LATER}", "0"),
+    Flag(
+        "--response-cache-byte-size",
+        "int",
+        "The older word for --cache-config=local,size=BYTES.",
+        SERVER,
+        option="response_cache_byte_size",
+        minimum=0,
+    ),
     Flag(
         "--trace-file",
         "text",

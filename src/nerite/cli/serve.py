@@ -17,6 +17,7 @@ import typer
 
 from nerite.cli import screen
 from nerite.cli.access import access_options
+from nerite.cli.cache_config import cache_bytes
 from nerite.cli.doors import cloud_repository, door_options
 from nerite.cli.flags import FLAGS, Flag
 from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
@@ -76,6 +77,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
     words = [*older_words(values), *values.pop("trace_config", ())]
     if words:
         values["tracing"] = trace_options(words)
+    values["cache_bytes"] = cache_bytes(values)
     values["access"] = access_options(values)
     values["doors"] = door_options(values, variables())
     if values.pop("strict_model_config", False):

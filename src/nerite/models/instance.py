@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from nerite.backends.contract import Backend, Device, Model
+from nerite.backends.contract import Backend, Device, Memory, Model, memory_of
 from nerite.models.host_policy import HostPolicy, enter
 from nerite.models.warmup import Warmup, warm_up
 
@@ -47,6 +47,8 @@ class Instance:
         self._policy = policy
         self._loaded = threading.Event()
         self._failure: BaseException | None = None
+        self.memory: Sequence[Memory] = ()
+        """What its backend says that it holds."""
         # Daemon: a backend that hangs must not keep the process alive once the server gave it up.
         self._thread = threading.Thread(
             target=self._main, name=f"nerite-{model.instance}", daemon=True
@@ -77,6 +79,7 @@ class Instance:
                 enter(self._policy, self.name)
             backend = self._kind()
             backend.load(self._model, self._device)
+            self.memory = memory_of(backend)
             for warmup in self._warmups:
                 warm_up(backend, warmup, self.name)
         except BaseException as why:

@@ -192,7 +192,7 @@ class Lifecycle:
             return Failure(reason_of(why), why, live.numbers)
         for warning in loaded.warnings:
             _log.warning("%s", warning)
-        _warn_of_ignored(live.config)
+        _warn_of_ignored(live.config, self._options)
         event = _event(live, State.READY)
         self._tell(replace(event, seconds=seconds, config=live.config))
         if before is not None:
@@ -276,7 +276,11 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-def _warn_of_ignored(config: ModelConfig) -> None:
-    """Warns of settings that are understood and have no effect yet."""
-    if config.response_cache:
-        _log.warning("model '%s': response_cache has no effect yet", config.name)
+def _warn_of_ignored(config: ModelConfig, options: LoadOptions) -> None:
+    """Warns of a setting that is understood and has no effect here."""
+    if config.response_cache and not options.caching:
+        _log.warning(
+            "model '%s': response_cache has no effect, since the server has no cache; "
+            "start it with --cache-config=local,size=BYTES",
+            config.name,
+        )

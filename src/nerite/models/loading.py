@@ -60,6 +60,14 @@ class LiveVersion:
     shared: Shared
     instances: list[Instance] = field(default_factory=list)
 
+    def memory(self) -> list[tuple[str, int, int]]:
+        """What its backend says that it holds: kind, device and bytes, each device once."""
+        sums: dict[tuple[str, int], int] = {}
+        told = [self.shared.held_memory(), *(instance.memory for instance in self.instances)]
+        for kind, device, size in (held for each in told for held in each):
+            sums[kind, device] = sums.get((kind, device), 0) + size
+        return [(kind, device, size) for (kind, device), size in sorted(sums.items())]
+
     def stop(self, timeout: float | None = None) -> bool:
         """Finishes what was accepted, ends the instances; whether all ended in time.
 
@@ -163,6 +171,7 @@ class Loading:
                 version = LiveVersion(number, core, self._shared.setdefault(folder, Shared()))
                 live.versions.append(version)
                 self._start(version, kind, config, warm)
+                core.set_memory_usage(version.memory())
         except BaseException:
             for version in live.versions:
                 version.stop()

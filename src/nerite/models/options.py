@@ -26,4 +26,6 @@ class LoadOptions:
     """Whether files that run code when they are loaded may be (`--trust`)."""
     host_policies: Mapping[str, HostPolicy] = field(default_factory=dict)
     """Where instances of groups that name them run (`--host-policy`)."""
+    caching: bool = False
+    """Whether there is a response cache."""
     settings: Settings = field(default_factory=Settings)

@@ -141,6 +141,10 @@ class ServerOptions:
     access_log: str = ""
     """A file that gets a line for each answered request; `-` is standard error, empty is none."""
 
+    # The response cache.
+    cache_bytes: int = 0
+    """Most memory for answers that are kept, of models with `response_cache`; 0 keeps none."""
+
     # Shared memory.
     allow_client_shm: bool = False
     """Clients of this machine may register shared memory and name tensors in it."""
@@ -199,6 +203,7 @@ class ServerOptions:
         for name in (
             "load_retries",
             "io_threads",
+            "cache_bytes",
             "exit_timeout_secs",
             "drain_delay_secs",
             "log_verbose",
@@ -227,6 +232,7 @@ class ServerOptions:
             retries=self.load_retries,
             cores=cores,
             trusted=self.trust,
+            caching=self.cache_bytes > 0,
             host_policies=self.host_policies,
             settings=Settings(
                 backend_config=self.backend_config,

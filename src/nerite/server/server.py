@@ -323,6 +323,7 @@ class Server:
             },
             "latency_histograms": options.latency_histograms,
             "access_log": options.access_log,
+            "cache_bytes": options.cache_bytes,
             "allow_client_shm": options.allow_client_shm,
             "rate_limit": dict(options.rate_limit_resources)
             if options.rate_limit != "off"

@@ -139,6 +139,32 @@ pub struct InferBatchStatistics {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct InferResponseStatistics {
+    #[prost(message, optional, tag = "1")]
+    pub compute_infer: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "2")]
+    pub compute_output: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "3")]
+    pub success: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "4")]
+    pub fail: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "5")]
+    pub empty_response: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "6")]
+    pub cancel: Option<StatisticDuration>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct MemoryUsage {
+    #[prost(string, tag = "1")]
+    pub r#type: String,
+    #[prost(int64, tag = "2")]
+    pub id: i64,
+    #[prost(uint64, tag = "3")]
+    pub byte_size: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct ModelStatistics {
     #[prost(string, tag = "1")]
     pub name: String,
@@ -154,6 +180,10 @@ pub struct ModelStatistics {
     pub inference_stats: Option<InferStatistics>,
     #[prost(message, repeated, tag = "7")]
     pub batch_stats: Vec<InferBatchStatistics>,
+    #[prost(message, repeated, tag = "8")]
+    pub memory_usage: Vec<MemoryUsage>,
+    #[prost(btree_map = "string, message", tag = "9")]
+    pub response_stats: BTreeMap<String, InferResponseStatistics>,
 }
 
 #[derive(Clone, PartialEq, Message)]
