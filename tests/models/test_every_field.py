@@ -17,6 +17,7 @@ from tests.models.conftest import FakeEngine
 
 from nerite.config.schema import DESCRIPTOR, entry_of, is_map
 from nerite.errors import ConfigError, NeriteError, Unsupported
+from nerite.models.live import Composed
 from nerite.models.loading import Loading
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
@@ -29,7 +30,7 @@ OFF = (
 USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
     instance_group default_model_filename metric_tags parameters model_transaction_policy
-    model_metrics model_repository_agents optimization.graph ensemble_scheduling.step
+    model_metrics model_repository_agents optimization.graph ensemble_scheduling
     model_warmup
 """.split()  # noqa: SIM905
 #: Fields that change no answer of ours, and why.
@@ -46,6 +47,7 @@ NOTHING = {
     "instance_group.host_policy": OFF,
     "instance_group.secondary_devices": GPU,
     "cc_model_filenames": GPU,
+    "ensemble_scheduling.step.model_namespace": "reserved: no Triton reads it",
     "response_cache": "answers are the same; --cache-config, which would fill it, is refused",
 }
 #: Configurations that are refused, for each field that refuses, with a part of the text.
@@ -69,11 +71,6 @@ REFUSED: dict[str, tuple[str, str]] = {
         "custom operators (model_operations.op_library_filename)",
     ),
     "sequence_batching": ("max_batch_size: 4 sequence_batching {}", "sequence batching"),
-    "ensemble_scheduling": (
-        'platform: "ensemble" ensemble_scheduling { step { model_name: "m" model_version: -1 '
-        'input_map { key: "X" value: "X" } output_map { key: "Y" value: "Y" } } }',
-        "ensemble scheduling",
-    ),
     "optimization.execution_accelerators": (
         'backend: "onnxruntime" optimization { execution_accelerators { '
         'cpu_execution_accelerator { name: "openvino" } } }',
@@ -149,7 +146,8 @@ def load(root: Path, text: str, engine: FakeEngine) -> None:
     )
     loading = Loading(Found(folder=folder, name="m"), LoadOptions(auto_complete=False))
     try:
-        loading.serve(engine, loading.read())
+        loaded = loading.read()
+        loading.serve(engine, loaded, Composed(loaded.config))
     finally:
         loading.close()
 

@@ -16,6 +16,7 @@ pub mod buffers;
 pub mod control;
 mod conversation;
 pub mod custom_metrics;
+pub mod ensemble;
 pub mod forward;
 mod frames;
 pub mod gateway;

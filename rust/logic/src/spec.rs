@@ -13,6 +13,10 @@ use serde::Deserialize;
 use crate::DataType;
 use crate::error::Error;
 
+mod ensemble;
+
+pub use ensemble::{EnsembleSpec, StepSpec, Tie};
+
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoSpec {
@@ -131,6 +135,8 @@ pub struct ModelSpec {
     pub decoupled: bool,
     /// How requests become batches.
     pub scheduler: SchedulerSpec,
+    /// The models that do the work, if it is an ensemble.
+    pub ensemble: Option<EnsembleSpec>,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
     /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
@@ -185,6 +191,7 @@ struct Config {
     output: Vec<Io>,
     #[serde(default)]
     dynamic_batching: Option<Dynamic>,
+    ensemble_scheduling: Option<ensemble::Ensembling>,
     #[serde(default)]
     model_transaction_policy: Option<Transaction>,
     #[serde(default)]
@@ -296,9 +303,15 @@ impl Config {
         } else {
             self.platform
         };
+        let (inputs, outputs) = (io(self.input)?, io(self.output)?);
+        let ensemble = self
+            .ensemble_scheduling
+            .map(|steps| steps.into_spec(&model, &inputs, &outputs))
+            .transpose()?;
         Ok(ModelSpec {
-            inputs: io(self.input)?,
-            outputs: io(self.output)?,
+            inputs,
+            outputs,
+            ensemble,
             platform: platform.into(),
             max_batch_size: self.max_batch_size,
             decoupled: self
