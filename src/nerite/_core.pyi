@@ -160,10 +160,11 @@ class Engine:
     def next_traces(self, timeout_secs: float) -> list[dict[str, Any]] | None:
         """Waits, without the GIL, for finished traces; None once the engine stopped and has none.
 
-        A trace has `id`, `rule` (the number of the rule that took it), `count` and `log_frequency`
-        of that rule, `protocol`, `model_name`,
-        `model_version`, `request_id`, `error`, `traceparent`, `tracestate`, `points` (list of name
-        and nanoseconds), `inputs` and `outputs` (lists of name, datatype, shape, bytes).
+        A trace has `id`, `parent_id` (the trace of the ensemble whose step it is, or 0), `rule`
+        (the number of the rule that took it), `count` and `log_frequency` of that rule, `protocol`,
+        `model_name`, `model_version`, `request_id`, `error`, `traceparent`, `tracestate`, `points`
+        (list of name and nanoseconds), `inputs` and `outputs` (lists of name, datatype, shape,
+        bytes).
         """
 
     def metrics(self) -> str:

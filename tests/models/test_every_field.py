@@ -17,6 +17,7 @@ from tests.models.conftest import FakeEngine
 
 from nerite.config.schema import DESCRIPTOR, entry_of, is_map
 from nerite.errors import ConfigError, NeriteError, Unsupported
+from nerite.models.live import Composed
 from nerite.models.loading import Loading
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
@@ -26,7 +27,7 @@ GPU = "only GPUs and TensorRT have it"
 USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
     instance_group default_model_filename metric_tags parameters model_transaction_policy
-    model_metrics model_repository_agents optimization.graph response_cache ensemble_scheduling.step
+    model_metrics model_repository_agents optimization.graph response_cache ensemble_scheduling
     model_warmup
 """.split()  # noqa: SIM905
 #: Fields that change no answer of ours, and why.
@@ -41,6 +42,7 @@ NOTHING = {
     "optimization.eager_batching": GPU,
     "instance_group.secondary_devices": GPU,
     "cc_model_filenames": GPU,
+    "ensemble_scheduling.step.model_namespace": "reserved: no Triton reads it",
 }
 #: Configurations that are refused, for each field that refuses, with a part of the text.
 REFUSED: dict[str, tuple[str, str]] = {
@@ -63,11 +65,6 @@ REFUSED: dict[str, tuple[str, str]] = {
         "custom operators (model_operations.op_library_filename)",
     ),
     "sequence_batching": ("max_batch_size: 4 sequence_batching {}", "sequence batching"),
-    "ensemble_scheduling": (
-        'platform: "ensemble" ensemble_scheduling { step { model_name: "m" model_version: -1 '
-        'input_map { key: "X" value: "X" } output_map { key: "Y" value: "Y" } } }',
-        "ensemble scheduling",
-    ),
     "optimization.execution_accelerators": (
         'backend: "onnxruntime" optimization { execution_accelerators { '
         'cpu_execution_accelerator { name: "openvino" } } }',
@@ -143,7 +140,8 @@ def load(root: Path, text: str, engine: FakeEngine) -> None:
     )
     loading = Loading(Found(folder=folder, name="m"), LoadOptions(auto_complete=False))
     try:
-        loading.serve(engine, loading.read())
+        loaded = loading.read()
+        loading.serve(engine, loaded, Composed(loaded.config))
     finally:
         loading.close()
 

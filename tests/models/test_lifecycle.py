@@ -161,16 +161,11 @@ class TritonPythonModel:
 def test_what_a_later_version_brings_is_refused_by_name(
     tmp_path: Path, engine: Any, write: Any
 ) -> None:
-    ensemble = """platform: "ensemble"
-input [ { name: "A" data_type: TYPE_FP32 dims: [ 1 ] } ]
-output [ { name: "B" data_type: TYPE_FP32 dims: [ 1 ] } ]
-ensemble_scheduling { step [ { model_name: "x" model_version: -1
-  input_map { key: "X" value: "A" } output_map { key: "Y" value: "B" } } ] }
-"""
-    write(tmp_path / "ens", {"config.pbtxt": ensemble, "1/": None})
+    config = IDENTITY + "sequence_batching { }"
+    write(tmp_path / "seq", {"config.pbtxt": config, "1/": None})
     _, states = life(engine, tmp_path)
     reasons = {entry.name: entry.reason for entry in states.index()}
-    assert "ensemble scheduling" in reasons["ens"]
+    assert "sequence batching" in reasons["seq"]
     assert all(reason.startswith("Unsupported: ") for reason in reasons.values())
 
 

@@ -124,6 +124,7 @@ def test_settings_of_a_model_lie_over_those_of_all_and_count_down(
 def trace(number: int, rule: int = 0, frequency: int = 0) -> dict[str, Any]:
     return {
         "id": number,
+        "parent_id": 0,
         "rule": rule,
         "count": -1,
         "log_frequency": frequency,

@@ -7,9 +7,7 @@ import pytest
 from tests.texts.quoted import Text, is_expected, texts
 
 #: What texts may wait for. A feature that is there is taken out, and its texts get tests.
-FEATURES = {
-    "ensembles",
-}
+FEATURES: set[str] = set()
 
 
 @pytest.mark.parametrize("text", [t for t in texts() if not t.fate], ids=lambda t: t.words[:60])

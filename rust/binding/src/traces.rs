@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 pub fn to_dict<'py>(py: Python<'py>, trace: &Trace) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("id", trace.id)?;
+    dict.set_item("parent_id", trace.parent_id)?;
     dict.set_item("rule", trace.rule.serial)?;
     dict.set_item("count", trace.rule.options.count)?;
     dict.set_item("log_frequency", trace.rule.options.log_frequency)?;

@@ -103,10 +103,10 @@ impl Cached {
     /// There is none, which is none.
     pub fn answer(
         &self,
-        version: &Version,
+        version: &Arc<Version>,
         request: &InferRequest,
         received: Instant,
-    ) -> Result<InferResponse, Missed<'_>> {
+    ) -> Result<InferResponse, Missed> {
         let began = Instant::now();
         let key = key(&self.cache.secret, self.generation, request);
         // An answer from here must not overtake those that are still being made.
@@ -124,48 +124,51 @@ impl Cached {
                     .answered_from_cache(waited, lasted, looked);
                 Ok(InferResponse::clone(&response))
             }
-            None => Err(Missed::new(self, key, looked)),
+            None => Err(self.missed(version, key, looked)),
+        }
+    }
+}
+
+impl Cached {
+    fn missed(&self, version: &Arc<Version>, key: Key, looked: Duration) -> Missed {
+        if let Some(under_way) = &self.under_way {
+            under_way.fetch_add(1, Relaxed);
+        }
+        Missed {
+            version: Arc::clone(version),
+            key,
+            looked,
         }
     }
 }
 
 /// A request whose answer was not kept, until it has one.
 #[derive(Debug)]
-pub struct Missed<'a> {
-    cached: &'a Cached,
+pub struct Missed {
+    version: Arc<Version>,
     key: Key,
     looked: Duration,
 }
 
-impl<'a> Missed<'a> {
-    fn new(cached: &'a Cached, key: Key, looked: Duration) -> Self {
-        if let Some(under_way) = &cached.under_way {
-            under_way.fetch_add(1, Relaxed);
-        }
-        Self {
-            cached,
-            key,
-            looked,
-        }
-    }
-
+impl Missed {
     /// Keeps what the model answered, if it is an answer.
-    pub fn answered(self, version: &Version, outcome: &Outcome) {
+    pub fn answered(self, outcome: &Outcome) {
         let mut took = self.looked;
-        if let Ok(response) = outcome {
+        if let (Ok(response), Some(cached)) = (outcome, self.version.cached.get()) {
             let began = Instant::now();
-            self.cached.cache.put(self.key, version, response);
+            cached.cache.put(self.key, &self.version, response);
             let put = began.elapsed();
-            self.cached.cache.insertions.add(1, put);
+            cached.cache.insertions.add(1, put);
             took += put;
         }
-        version.statistics.missed_the_cache(took);
+        self.version.statistics.missed_the_cache(took);
     }
 }
 
-impl Drop for Missed<'_> {
+impl Drop for Missed {
     fn drop(&mut self) {
-        if let Some(under_way) = &self.cached.under_way {
+        let cached = self.version.cached.get();
+        if let Some(under_way) = cached.and_then(|cached| cached.under_way.as_ref()) {
             under_way.fetch_sub(1, Relaxed);
         }
     }

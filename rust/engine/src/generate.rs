@@ -86,7 +86,8 @@ pub async fn whole(
     let asked = read(target, head, body, shared).await?;
     let (version, id) = (asked.version, asked.id);
     let (outcome, traced) = if version.spec.decoupled {
-        let mut responses = infer::stream(&version, asked.request, asked.received, asked.traced)?;
+        let mut responses =
+            infer::stream(&version, asked.request, asked.received, asked.traced, None)?;
         (only(&mut responses).await, None)
     } else {
         let traced = asked.traced;
@@ -149,7 +150,8 @@ pub async fn streamed(
     };
     let mut traced = asked.traced;
     let first = if version.spec.decoupled {
-        let mut responses = infer::stream(&version, asked.request, asked.received, traced.take())?;
+        let mut responses =
+            infer::stream(&version, asked.request, asked.received, traced.take(), None)?;
         let first = poll_fn(|context| responses.poll_next(context)).await;
         events.responses = (!first.last).then_some(responses);
         first

@@ -364,7 +364,7 @@ async fn cold(admitted: Call<'_>, shared: &Arc<Shared>) -> Result<Bytes, Error> 
         Rpc::RepositoryModelLoad | Rpc::RepositoryModelUnload => {
             drop(table);
             let load = rpc == Rpc::RepositoryModelLoad;
-            return repository::over_grpc(load, decode(message)?, shared).await;
+            return repository::over_grpc(load, decode(message)?, sight, shared).await;
         }
         Rpc::LogSettings => {
             drop(table);

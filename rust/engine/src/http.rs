@@ -170,7 +170,7 @@ async fn dispatch(
         }
         Route::RepositoryModel(load, model, repository) => {
             let body = read_body(body, None, shared).await?;
-            repository::over_http(load, model, repository, body, shared).await?;
+            repository::over_http(load, model, repository, body, permit.sight(), shared).await?;
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::default()))
         }
     }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one way into a model, for every transport.
+//! The one way into a model, for every transport and for the steps of ensembles.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nerite_logic::Error;
-use nerite_logic::check::check;
+use nerite_logic::check::{Admission, check};
 use nerite_logic::message::{InferRequest, InferResponse};
 
-use crate::lane;
+use crate::cache::Missed;
+use crate::ensemble::counting::Timings;
+use crate::ensemble::run::Run;
+use crate::lane::{self, Aside, Outcome};
 use crate::responses::{self, Responses};
 use crate::statistics::Failure;
 use crate::trace::{Point, Trace, Traced};
@@ -24,45 +28,67 @@ pub async fn infer(
     received: Instant,
     traced: Option<&Traced>,
 ) -> Result<InferResponse, Error> {
-    let admission =
-        check(&mut request, &version.spec).inspect_err(|_| refused(version, received))?;
     let trace = traced.map(Traced::trace);
-    if let Some(trace) = trace {
-        trace.requested(&request.id, &request.inputs);
+    let admission = admit(version, &mut request, received, trace)?;
+    if version.ensemble.is_some() {
+        let (rows, trace) = (admission.rows, trace.cloned());
+        let outcome = Box::pin(through(version, request, rows, received, trace)).await;
+        ended(traced.map(Traced::trace), &outcome);
+        return outcome;
     }
-    let missed = match version.cached.get() {
-        None => None,
-        Some(cached) => match cached.answer(version, &request, received) {
-            Ok(response) => return Ok(kept(response, trace)),
-            Err(missed) => Some(missed),
-        },
+    let missed = match known(version, &request, received, trace) {
+        Ok(response) => return Ok(response),
+        Err(missed) => missed,
     };
-    let (rows, key) = (admission.rows, admission.key);
-    let outcome = lane::submit(version, request, rows, key, received, trace.cloned(), None)?.await;
+    let aside = Aside {
+        trace: trace.cloned(),
+        ..Aside::default()
+    };
+    let outcome = lane::submit(version, request, admission, received, aside)?.await;
     if let Some(missed) = missed {
-        missed.answered(version, &outcome);
+        missed.answered(&outcome);
     }
-    if let Some(trace) = trace {
-        trace.mark(Point::RequestEnd);
-        match &outcome {
-            Ok(response) => trace.answered(&response.outputs),
-            Err(why) => trace.failed(why),
-        }
-    }
+    ended(trace, &outcome);
     outcome
 }
 
-/// An answer that was kept, which passes the same points as any other but those of an instance.
-fn kept(response: InferResponse, trace: Option<&Arc<Trace>>) -> InferResponse {
+/// The answer to a request that was kept, which passes the same points of its trace as any other but those
+/// of an instance.
+///
+/// # Errors
+/// There is none, which is none: with what it takes to keep the one to come, if the model's are kept.
+pub fn known(
+    version: &Arc<Version>,
+    request: &InferRequest,
+    received: Instant,
+    trace: Option<&Arc<Trace>>,
+) -> Result<InferResponse, Option<Missed>> {
+    let cached = version.cached.get().ok_or(None)?;
+    let response = cached.answer(version, request, received)?;
     if let Some(trace) = trace {
         trace.mark(Point::QueueStart);
         trace.mark(Point::RequestEnd);
         trace.answered(&response.outputs);
     }
-    response
+    Ok(response)
 }
 
-/// Checks a request to a decoupled model and queues it; its answers come as they come.
+/// The answer of an ensemble.
+async fn through(
+    version: &Arc<Version>,
+    request: InferRequest,
+    rows: u32,
+    received: Instant,
+    trace: Option<Arc<Trace>>,
+) -> Outcome {
+    let mut run = Run::new(version, request, rows, received, trace, None)?;
+    let answer = poll_fn(|context| run.poll_next(context)).await;
+    let none = || Err(Error::internal("an ensemble ended without an answer"));
+    answer.outcome.unwrap_or_else(none)
+}
+
+/// Checks a request to a decoupled model and queues it; its answers come as they come. The step of an
+/// ensemble adds to `timings`.
 ///
 /// # Errors
 /// What the check has to say.
@@ -71,18 +97,51 @@ pub fn stream(
     mut request: InferRequest,
     received: Instant,
     traced: Option<Traced>,
+    timings: Option<Arc<Timings>>,
 ) -> Result<Responses, Error> {
-    let admission =
-        check(&mut request, &version.spec).inspect_err(|_| refused(version, received))?;
     let trace = traced.as_ref().map(Traced::trace);
+    let admission = admit(version, &mut request, received, trace)?;
+    let trace = trace.cloned();
+    if version.ensemble.is_some() {
+        let run = Run::new(version, request, admission.rows, received, trace, timings)?;
+        return Ok(Responses::of_ensemble(run, traced));
+    }
+    let (responder, receiver) = responses::open(version, received);
+    let aside = Aside {
+        trace,
+        timings,
+        responder: Some(Arc::new(responder)),
+    };
+    let reply = lane::submit(version, request, admission, received, aside)?;
+    Ok(receiver.submitted(reply, traced))
+}
+
+/// Holds a request against its model's declaration.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn admit(
+    version: &Version,
+    request: &mut InferRequest,
+    received: Instant,
+    trace: Option<&Arc<Trace>>,
+) -> Result<Admission, Error> {
+    let admission = check(request, &version.spec).inspect_err(|_| refused(version, received))?;
     if let Some(trace) = trace {
         trace.requested(&request.id, &request.inputs);
     }
-    let (responder, receiver) = responses::open(version, received);
-    let (rows, key, trace) = (admission.rows, admission.key, trace.cloned());
-    let responder = Some(Arc::new(responder));
-    let reply = lane::submit(version, request, rows, key, received, trace, responder)?;
-    Ok(receiver.submitted(reply, traced))
+    Ok(admission)
+}
+
+/// Notes in its trace what became of a request.
+pub fn ended(trace: Option<&Arc<Trace>>, outcome: &Outcome) {
+    if let Some(trace) = trace {
+        trace.mark(Point::RequestEnd);
+        match outcome {
+            Ok(response) => trace.answered(&response.outputs),
+            Err(why) => trace.failed(why),
+        }
+    }
 }
 
 /// Counts a request that was refused before it reached the queue (Triton counts those nowhere).

@@ -134,6 +134,9 @@ impl Work {
             if let Some(trace) = &ticket.payload.trace {
                 self.mark(trace, now);
             }
+            if let Some(timings) = &ticket.payload.timings {
+                timings.add(waited, phases);
+            }
             if outcome.is_ok() {
                 totals.add(ticket.rows, waited, lasted);
                 kept.add(waited, lasted, phases);
@@ -176,6 +179,9 @@ impl Work {
             if let Some(trace) = &ticket.payload.trace {
                 self.mark(trace, now);
             }
+            if let Some(timings) = &ticket.payload.timings {
+                timings.add(waited, phases);
+            }
             totals.add(ticket.rows, waited, Duration::ZERO);
         }
         let count = tickets.len() as u64;
@@ -190,7 +196,7 @@ impl Work {
 }
 
 /// The latencies that are kept only where they were asked for, open for one batch.
-struct Kept<'a> {
+pub(crate) struct Kept<'a> {
     summaries: Option<Open<'a>>,
     first_response: Option<&'a Buckets>,
 }
@@ -203,7 +209,15 @@ impl<'a> Kept<'a> {
         }
     }
 
-    fn add(&mut self, queue: Duration, request: Duration, phases: Phases) {
+    /// Without the first response, which is noted where there is one.
+    pub(crate) fn summaries(latencies: &'a Latencies) -> Self {
+        Self {
+            first_response: None,
+            ..Self::of(latencies)
+        }
+    }
+
+    pub(crate) fn add(&mut self, queue: Duration, request: Duration, phases: Phases) {
         if let Some(buckets) = self.first_response {
             buckets.observe(request.as_secs_f64() * 1e3);
         }
@@ -228,7 +242,7 @@ fn unanswered(version: &Version) -> Error {
 
 /// Sums over the successful requests of a batch, so that counters are touched once.
 #[derive(Default)]
-struct Totals {
+pub(crate) struct Totals {
     requests: u64,
     rows: u64,
     waited: Duration,
@@ -236,14 +250,14 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, rows: u32, waited: Duration, lasted: Duration) {
+    pub(crate) fn add(&mut self, rows: u32, waited: Duration, lasted: Duration) {
         self.requests += 1;
         self.rows += u64::from(rows);
         self.waited += waited;
         self.lasted += lasted;
     }
 
-    fn store(&self, statistics: &crate::statistics::Statistics, phases: Phases) {
+    pub(crate) fn store(&self, statistics: &crate::statistics::Statistics, phases: Phases) {
         if self.requests > 0 {
             statistics.success.add(self.requests, self.lasted);
             self.store_phases(statistics, phases);

@@ -23,10 +23,12 @@ use std::time::Instant;
 
 use atomic_waker::AtomicWaker;
 use nerite_logic::Error;
+use nerite_logic::check::Admission;
 use nerite_logic::message::{InferRequest, InferResponse};
-use nerite_logic::schedulers::{BatchKey, Ticket};
+use nerite_logic::schedulers::Ticket;
 use parking_lot::Mutex;
 
+use crate::ensemble::counting::Timings;
 use crate::responses::Responder;
 use crate::trace::{Point, Trace};
 use crate::version::Version;
@@ -59,6 +61,19 @@ pub struct Pending {
     pub trace: Option<Arc<Trace>>,
     /// Where the answers of a decoupled model go instead.
     pub responder: Option<Arc<Responder>>,
+    /// What it adds to, if it is the step of an ensemble.
+    pub timings: Option<Arc<Timings>>,
+}
+
+/// What few requests bring.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// Its trace, if it is sampled.
+    pub trace: Option<Arc<Trace>>,
+    /// Where the answers of a decoupled model go.
+    pub responder: Option<Arc<Responder>>,
+    /// What it adds to, if it is the step of an ensemble.
+    pub timings: Option<Arc<Timings>>,
 }
 
 /// What a waiting request gets.
@@ -200,13 +215,12 @@ pub fn enter(index: usize, lanes: Arc<Lanes>) {
 pub fn submit(
     version: &Arc<Version>,
     request: InferRequest,
-    rows: u32,
-    key: BatchKey,
+    admission: Admission,
     received: Instant,
-    trace: Option<Arc<Trace>>,
-    responder: Option<Arc<Responder>>,
+    aside: Aside,
 ) -> Result<Reply, Error> {
-    if let Some(trace) = &trace {
+    let Admission { rows, key } = admission;
+    if let Some(trace) = &aside.trace {
         trace.mark(Point::QueueStart);
     }
     let (reply, full) = LOCAL.with_borrow_mut(|local| {
@@ -223,8 +237,9 @@ pub fn submit(
             rows,
             received,
             reply_to,
-            trace,
-            responder,
+            trace: aside.trace,
+            responder: aside.responder,
+            timings: aside.timings,
         });
         let ticket = Ticket {
             rows,

@@ -17,6 +17,7 @@ pub mod cache;
 pub mod control;
 mod conversation;
 pub mod custom_metrics;
+pub mod ensemble;
 pub mod forward;
 mod frames;
 pub mod gateway;

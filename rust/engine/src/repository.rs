@@ -5,7 +5,8 @@
 //! Both protocols ask with one JSON envelope: `transport`, `model`, `repository`, and either `body`, the text
 //! of an HTTP request, or `parameters`, those of a gRPC message, each under the name of its type. Bytes of a
 //! parameter are not spelled out: they follow the envelope behind a zero byte, which no JSON text has in it,
-//! and the parameter tells where they begin and how many they are.
+//! and the parameter tells where they begin and how many they are. `reach` has the patterns of a key that is
+//! for some models only: a load or an unload may concern others than the one it names.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use nerite_logic::Error;
@@ -14,6 +15,7 @@ use nerite_logic::wire::grpc::messages as proto;
 use proto::repository_parameter::Choice;
 use serde_json::{Map, Value, json};
 
+use crate::routes::guard::Sight;
 use crate::server::Shared;
 
 const fn verb(load: bool) -> &'static str {
@@ -32,6 +34,7 @@ pub async fn over_http(
     model: &str,
     repository: Option<&str>,
     body: Bytes,
+    sight: Sight<'_>,
     shared: &Shared,
 ) -> Result<(), Error> {
     let text = std::str::from_utf8(&body).map_err(|_| {
@@ -39,6 +42,7 @@ pub async fn over_http(
     })?;
     let envelope = json!({
         "transport": "http", "model": model, "repository": repository.unwrap_or_default(), "body": text,
+        "reach": sight.patterns(),
     });
     let payload = Bytes::from(envelope.to_string());
     drop(body);
@@ -52,14 +56,15 @@ pub async fn over_http(
 pub async fn over_grpc(
     load: bool,
     asked: proto::RepositoryModelRequest,
+    sight: Sight<'_>,
     shared: &Shared,
 ) -> Result<Bytes, Error> {
-    let payload = payload_of(asked);
+    let payload = payload_of(asked, sight.patterns());
     shared.control.ask(verb(load), payload).await?;
     Ok(frame(&proto::RepositoryModelResponse {}))
 }
 
-fn payload_of(asked: proto::RepositoryModelRequest) -> Bytes {
+fn payload_of(asked: proto::RepositoryModelRequest, reach: Option<&[String]>) -> Bytes {
     let mut parameters = Map::new();
     let (mut blobs, mut end) = (Vec::new(), 0_usize);
     for (name, parameter) in asked.parameters {
@@ -79,7 +84,7 @@ fn payload_of(asked: proto::RepositoryModelRequest) -> Bytes {
     }
     let envelope = json!({
         "transport": "grpc", "model": asked.model_name, "repository": asked.repository_name,
-        "parameters": parameters,
+        "parameters": parameters, "reach": reach,
     });
     let envelope = envelope.to_string();
     if blobs.is_empty() {
@@ -115,7 +120,7 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), choice(value)))
             .collect(),
         };
-        let payload = payload_of(asked);
+        let payload = payload_of(asked, None);
         let end = payload.iter().position(|byte| *byte == 0).unwrap();
         let envelope: Value = serde_json::from_slice(&payload[..end]).unwrap();
         assert_eq!(envelope["parameters"]["config"]["string"], "{}\0");

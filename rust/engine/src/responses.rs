@@ -8,13 +8,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use nerite_logic::Error;
 use nerite_logic::message::InferResponse;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::ensemble::run::Run;
 use crate::lane::{Outcome, Reply};
 use crate::response_statistics::Kind;
 use crate::statistics::Failure;
@@ -338,25 +339,39 @@ pub struct Receiver(Arc<Channel>);
 impl Receiver {
     /// The answers of the submitted request whose place in the lane is `reply`.
     pub fn submitted(self, reply: Reply, traced: Option<Traced>) -> Responses {
-        Responses {
+        let unread = Unread {
             channel: self.0,
             _reply: reply,
+        };
+        Responses {
+            source: Source::Model(unread),
             traced,
         }
     }
 }
 
+/// What a model has answered and nobody has read.
+#[derive(Debug)]
+struct Unread {
+    channel: Arc<Channel>,
+    _reply: Reply,
+}
+
+#[derive(Debug)]
+enum Source {
+    Model(Unread),
+    Ensemble(Box<Run>),
+}
+
 /// The answers of a request, as they come. Dropping it tells queue and model that nobody waits any more.
 #[derive(Debug)]
 pub struct Responses {
-    channel: Arc<Channel>,
-    _reply: Reply,
+    source: Source,
     traced: Option<Traced>,
 }
 
-impl Responses {
-    /// The next answer; nothing must be asked for behind the last one.
-    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
+impl Unread {
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Answer> {
         let mut state = self.channel.state.lock();
         let Some(answer) = state.queue.pop_front() else {
             match &mut state.waker {
@@ -371,6 +386,25 @@ impl Responses {
         if awaited {
             self.channel.room.notify_all();
         }
+        Poll::Ready(answer)
+    }
+}
+
+impl Responses {
+    /// The answers of an ensemble.
+    pub fn of_ensemble(run: Run, traced: Option<Traced>) -> Self {
+        Self {
+            source: Source::Ensemble(Box::new(run)),
+            traced,
+        }
+    }
+
+    /// The next answer; nothing must be asked for behind the last one.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
+        let answer = ready!(match &mut self.source {
+            Source::Model(unread) => unread.poll_next(context),
+            Source::Ensemble(run) => run.poll_next(context),
+        });
         self.trace(&answer);
         Poll::Ready(answer)
     }
@@ -390,7 +424,7 @@ impl Responses {
     }
 }
 
-impl Drop for Responses {
+impl Drop for Unread {
     fn drop(&mut self) {
         let unread = {
             let mut state = self.channel.state.lock();

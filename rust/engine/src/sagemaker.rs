@@ -58,8 +58,9 @@ pub async fn models(
         }
         (Some(name), &Method::DELETE) => {
             known(name, shared)?;
-            let payload =
-                serde_json::json!({"model": name, "parameters": {"unload_dependents": true}});
+            let payload = serde_json::json!({
+                "model": name, "parameters": {"unload_dependents": true}, "reach": sight.patterns(),
+            });
             let payload = Bytes::from(payload.to_string());
             shared.control.ask("repository_unload", payload).await?;
             Ok(empty(StatusCode::OK))

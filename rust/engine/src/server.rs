@@ -30,7 +30,7 @@ use crate::statistics::Statistics;
 use crate::table::{Entry, Table};
 use crate::timekeeper::Timekeeper;
 use crate::trace::Tracer;
-use crate::version::{Labels, Version};
+use crate::version::{Labels, Surroundings, Version};
 
 /// What all threads of an engine share.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub struct Shared {
     pub borrowed_inputs: AtomicU64,
     /// Bytes copied into batch buffers.
     pub gathered_bytes: AtomicU64,
-    table: ArcSwap<Table>,
+    table: Arc<ArcSwap<Table>>,
     ready: watch::Sender<bool>,
     /// Open connections.
     connections: AtomicUsize,
@@ -184,7 +184,7 @@ impl Engine {
             gil_acquisitions: AtomicU64::new(0),
             borrowed_inputs: AtomicU64::new(0),
             gathered_bytes: AtomicU64::new(0),
-            table: ArcSwap::default(),
+            table: Arc::default(),
             ready: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
             refused_connections: AtomicU64::new(0),
@@ -261,7 +261,11 @@ impl Engine {
     ) -> Result<Arc<Version>, Error> {
         let spec = ModelSpec::from_config_json(&config_json)?;
         let config = (Bytes::from(config_json), Bytes::from(config_proto));
-        let lanes = Arc::clone(&self.shared.lanes);
+        let surroundings = Surroundings {
+            lanes: Arc::clone(&self.shared.lanes),
+            timekeeper: Arc::clone(&self.timekeeper),
+            table: Arc::clone(&self.shared.table),
+        };
         let cache = self.shared.cache.as_ref().filter(|_| spec.caches);
         let latencies = Latencies::new(&self.shared.options.latencies, &spec, cache.is_some());
         let places = self.rate_limit.as_ref();
@@ -272,9 +276,8 @@ impl Engine {
             number,
             config,
             labels,
-            lanes,
-            Arc::clone(&self.timekeeper),
             Statistics::new(latencies),
+            surroundings,
         );
         if let Some(cache) = cache {
             // Nobody else sets it.

@@ -94,7 +94,7 @@ pub fn begin(
         targets,
     };
     if version.spec.decoupled {
-        let responses = infer::stream(&version, request, received, traced)?;
+        let responses = infer::stream(&version, request, received, traced, None)?;
         return Ok(Begun::Live(Live {
             asker,
             responses,

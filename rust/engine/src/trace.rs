@@ -197,20 +197,30 @@ impl Tracer {
             return None;
         }
         Some(Traced(Arc::new(Trace {
-            id: self.next_id.fetch_add(1, Relaxed) + 1,
-            rule: Arc::clone(rule),
             is_grpc,
-            model: version.spec.name.clone(),
-            version: version.number,
             state: parent.as_ref().and_then(|_| text("tracestate")),
             parent,
+            ..self.begin(rule, version)
+        })))
+    }
+
+    fn begin(self: &Arc<Self>, rule: &Arc<Rule>, version: &Version) -> Trace {
+        Trace {
+            id: self.next_id.fetch_add(1, Relaxed) + 1,
+            rule: Arc::clone(rule),
+            is_grpc: false,
+            model: version.spec.name.clone(),
+            version: version.number,
+            parent_id: 0,
+            state: None,
+            parent: None,
             request_id: OnceLock::new(),
             error: OnceLock::new(),
             inputs: OnceLock::new(),
             outputs: OnceLock::new(),
             points: std::array::from_fn(|_| AtomicU64::new(0)),
             tracer: Arc::clone(self),
-        })))
+        }
     }
 
     /// Waits at most `patience` for finished traces and takes some; `None` once stopped and empty.
@@ -266,6 +276,8 @@ pub struct Trace {
     pub model: ByteString,
     /// The version's number.
     pub version: u64,
+    /// The trace of the request to an ensemble whose step this is; 0 for none.
+    pub parent_id: u64,
     /// The caller's `traceparent`.
     pub parent: Option<String>,
     /// The caller's `tracestate`.
@@ -280,6 +292,15 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The trace of a step that this request takes.
+    pub fn child(&self, version: &Version) -> Traced {
+        Traced(Arc::new(Trace {
+            is_grpc: self.is_grpc,
+            parent_id: self.id,
+            ..self.tracer.begin(&self.rule, version)
+        }))
+    }
+
     /// It passes a point now.
     pub fn mark(&self, point: Point) {
         self.mark_at(point, Instant::now());

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytestring::ByteString;
 use nerite_logic::Error;
@@ -15,11 +16,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::buffers::Pool;
 use crate::cache::Cached;
+use crate::ensemble::Ensemble;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
 use crate::metadata::MemoryUsage;
 use crate::rate_limit::{Places, Turn};
 use crate::statistics::{Failure, Statistics};
+use crate::table::Table;
 use crate::timekeeper::Timekeeper;
 
 /// Output name to class labels, for the classification extension.
@@ -58,12 +61,25 @@ pub struct Version {
     pub places: OnceLock<Arc<Places>>,
     /// Where replies go.
     pub lanes: Arc<Lanes>,
+    /// What it has instead of instances, if it is an ensemble.
+    pub ensemble: Option<Ensemble>,
     timekeeper: Arc<Timekeeper>,
     this: Weak<Self>,
     /// Held by I/O threads for a push, by instances to take a batch; never while anything executes.
     queue: Mutex<Queue>,
     /// Idle instances wait here.
     work: Condvar,
+}
+
+/// What a version needs of its engine.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where replies go.
+    pub lanes: Arc<Lanes>,
+    /// Who keeps queue timeouts while all instances are busy.
+    pub timekeeper: Arc<Timekeeper>,
+    /// Where ensembles find their models.
+    pub table: Arc<ArcSwap<Table>>,
 }
 
 #[derive(Debug)]
@@ -87,10 +103,14 @@ impl Version {
         number: u64,
         config: (Bytes, Bytes),
         labels: Labels,
-        lanes: Arc<Lanes>,
-        timekeeper: Arc<Timekeeper>,
         statistics: Statistics,
+        surroundings: Surroundings,
     ) -> Arc<Self> {
+        let Surroundings {
+            lanes,
+            timekeeper,
+            table,
+        } = surroundings;
         let ordered = spec.preserves_order();
         Arc::new_cyclic(|this| Self {
             queue: Mutex::new(Queue {
@@ -101,6 +121,10 @@ impl Version {
                 order: ordered.then(Reorder::default),
             }),
             work: Condvar::new(),
+            ensemble: spec
+                .ensemble
+                .as_ref()
+                .map(|ensemble| Ensemble::new(ensemble, table)),
             pools: spec.inputs.iter().map(|_| Arc::default()).collect(),
             number,
             number_text: number.to_string().into(),

@@ -14,6 +14,10 @@ use crate::DataType;
 use crate::error::Error;
 use crate::rate_limit::Group;
 
+mod ensemble;
+
+pub use ensemble::{EnsembleSpec, StepSpec, Tie};
+
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoSpec {
@@ -136,6 +140,8 @@ pub struct ModelSpec {
     pub groups: Vec<Group>,
     /// Its answers may be kept and given again (`response_cache`).
     pub caches: bool,
+    /// The models that do the work, if it is an ensemble.
+    pub ensemble: Option<EnsembleSpec>,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
     /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
@@ -196,6 +202,7 @@ struct Config {
     output: Vec<Io>,
     #[serde(default)]
     dynamic_batching: Option<Dynamic>,
+    ensemble_scheduling: Option<ensemble::Ensembling>,
     #[serde(default)]
     model_transaction_policy: Option<Transaction>,
     #[serde(default)]
@@ -319,9 +326,18 @@ impl Config {
         };
         let decoupled = self.model_transaction_policy;
         let decoupled = decoupled.is_some_and(|policy| policy.decoupled);
+        let (inputs, outputs) = (io(self.input)?, io(self.output)?);
+        let ensemble = self
+            .ensemble_scheduling
+            .map(|steps| steps.into_spec(&model, &inputs, &outputs))
+            .transpose()?;
+        // What an ensemble answers depends on models that may be loaded anew.
+        let caches = self.response_cache.enable && !decoupled && ensemble.is_none();
         Ok(ModelSpec {
-            inputs: io(self.input)?,
-            outputs: io(self.output)?,
+            caches,
+            inputs,
+            outputs,
+            ensemble,
             platform: platform.into(),
             max_batch_size: self.max_batch_size,
             decoupled,
@@ -332,7 +348,6 @@ impl Config {
             groups: (self.instance_group.into_iter())
                 .filter(|group| !group.passive)
                 .collect(),
-            caches: self.response_cache.enable && !decoupled,
             metric_tags: self.metric_tags,
             histogram_buckets: self.model_metrics.into_buckets(),
             name: self.name.into(),

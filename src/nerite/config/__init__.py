@@ -13,7 +13,7 @@ from typing import Literal
 
 from nerite.config import rendering
 from nerite.config.complete import Inferrer
-from nerite.config.ensemble import Member, find_cycle, join_ensemble
+from nerite.config.ensemble import Member, circular, find_cycle, join_ensemble
 from nerite.config.inspection import check_path
 from nerite.config.layout import choose_versions, find_versions
 from nerite.config.model import ModelConfig
@@ -51,6 +51,7 @@ __all__ = [
     "WarmupSample",
     "check_path",
     "choose_versions",
+    "circular",
     "examine",
     "find_cycle",
     "find_versions",

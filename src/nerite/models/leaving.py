@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class Stops(Protocol):
-    """The part of `loading.LiveModel` that is needed here."""
+    """The part of `live.LiveModel` that is needed here."""
 
     @property
     def name(self) -> str: ...

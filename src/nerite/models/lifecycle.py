@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -27,7 +27,8 @@ from nerite.models.events import (
     reason_of_load,
 )
 from nerite.models.leaving import Leaving
-from nerite.models.loading import Adds, LiveModel, Loading
+from nerite.models.live import Composed, LiveModel
+from nerite.models.loading import Adds, Loading
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
 from nerite.models.states import UNLOADED, State, StateTable, reason_of
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from nerite.config import ModelConfig
 
 _log = logging.getLogger(__name__)
+
+
+#: Holds an ensemble against the models in it, or raises ConfigError.
+Compose = Callable[[Found, "ModelConfig"], Composed]
 
 
 class Publishes(Adds, Protocol):
@@ -73,13 +78,16 @@ class Lifecycle:
         self._released = 0.0
         self._closing = False
 
-    def load(self, found: Found) -> Failure | None:
+    def load(
+        self, found: Found, compose: Compose | None = None, *, again: bool = False
+    ) -> Failure | None:
         """Loads a model and puts it in the place of what served under its name, if anything did.
 
-        What is loaded already and has not changed is left as it is. Never raises; not to be called
-        twice at a time for one model.
+        What is loaded already and has not changed is left as it is, unless it is wanted `again`.
+        `compose` holds an ensemble against its models. Never raises; not to be called twice at a
+        time for one model.
         """
-        if self._is_loaded(found):
+        if not again and self._is_loaded(found):
             found.release()
             return None
         started = time.monotonic()
@@ -87,10 +95,11 @@ class Lifecycle:
             self._states.set(found.key, (None,), State.LOADING)  # of versions not known yet
         failure: Failure | None = None
         for _ in range(self._options.retries + 1):
-            failure = self._attempt(found, started)
+            failure = self._attempt(found, started, compose)
             if failure is None:
                 return None
-        found.release()
+        if not again:
+            found.release()
         assert failure is not None
         self._failed(found, failure, time.monotonic() - started)
         return failure
@@ -153,14 +162,21 @@ class Lifecycle:
             self._states.set(found.key, live.numbers, State.READY)
         return same
 
-    def _attempt(self, found: Found, started: float) -> Failure | None:
+    def _attempt(self, found: Found, started: float, compose: Compose | None) -> Failure | None:
         loading = Loading(found, self._options)
         try:
             if found.problem:
                 raise Refused(found.problem)
             loaded = loading.read()
+            composed = Composed(loaded.config)
+            if loaded.config.ensemble_steps and compose is not None:
+                try:
+                    composed = compose(found, loaded.config)
+                except ConfigError:
+                    loading.versions = ()  # clients are told of none: it has never been anything
+                    raise
             self._begin(found, loaded.versions)
-            live = loading.serve(self._engine, loaded)
+            live = loading.serve(self._engine, loaded, composed)
         except BaseException as why:
             loading.close()
             return Failure(reason_of_load(why), why, loading.versions)
@@ -179,6 +195,9 @@ class Lifecycle:
         with self._lock:
             closing = self._closing
             before = self._live.get(live.key)
+            if before is not None and before.found is live.found:
+                # What it was loaded from goes on being used.
+                before.found = replace(before.found, release=lambda: None)
             if not closing:
                 self._live[live.key] = live
                 ready = [version.core for version in live.versions]

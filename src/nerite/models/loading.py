@@ -8,9 +8,8 @@ policy asks for or leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from nerite.backends import registry
 from nerite.backends.contract import AutoCompletes, Backend, Device, Model, Shared
@@ -28,6 +27,7 @@ from nerite.config.rules.identity import AGENTS
 from nerite.errors import ConfigError, InvalidArgument, Unsupported
 from nerite.models.host_policy import HostPolicy, policy_name
 from nerite.models.instance import Instance
+from nerite.models.live import Composed, LiveModel, LiveVersion
 from nerite.models.options import LoadOptions
 from nerite.models.repository import Found
 from nerite.models.unsupported import refuse_unsupported
@@ -39,79 +39,12 @@ if TYPE_CHECKING:
     from nerite._core import Version
 
 
-#: As long as it takes.
-FOREVER: Final = 1e9
-
-
 class Adds(Protocol):
     """The part of `nerite._core.Engine` that loading uses."""
 
     def add_version(
         self, config_json: str, config_proto: bytes, version: int, labels: dict[str, list[str]]
     ) -> Version: ...
-
-
-@dataclass(slots=True)
-class LiveVersion:
-    """A version that serves: its queue, its instances, and what they have in common."""
-
-    number: int
-    core: Version
-    shared: Shared
-    instances: list[Instance] = field(default_factory=list)
-
-    def memory(self) -> list[tuple[str, int, int]]:
-        """What its backend says that it holds: kind, device and bytes, each device once."""
-        sums: dict[tuple[str, int], int] = {}
-        told = [self.shared.held_memory(), *(instance.memory for instance in self.instances)]
-        for kind, device, size in (held for each in told for held in each):
-            sums[kind, device] = sums.get((kind, device), 0) + size
-        return [(kind, device, size) for (kind, device), size in sorted(sums.items())]
-
-    def stop(self, timeout: float | None = None) -> bool:
-        """Finishes what was accepted, ends the instances; whether all ended in time.
-
-        Requests that found the version before another took its place in the table are accepted too.
-        """
-        self.core.retire(FOREVER if timeout is None else timeout)
-        ended = [instance.join(timeout) for instance in self.instances]
-        if all(ended):
-            self.shared.clear()
-        return all(ended)
-
-
-@dataclass(slots=True)
-class LiveModel:
-    """A model that serves."""
-
-    name: str
-    config: ModelConfig
-    versions: list[LiveVersion]
-    found: Found
-    """What it was loaded from."""
-    prepared: Prepared
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """What tells it from all other models."""
-        return self.found.key
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Its versions, ascending."""
-        return tuple(version.number for version in self.versions)
-
-    def stop(self, timeout: float | None = None) -> bool:
-        """Ends every version and lets go of their files; whether all ended in time."""
-        # A list: one that did not end in time must not keep the others from being told to.
-        ended = all([version.stop(timeout) for version in self.versions])  # noqa: C419
-        if ended:
-            # Whoever still holds the model must not hold its memory.
-            self.versions.clear()
-            self.prepared.release()
-            self.found.release()
-        return ended
 
 
 class Loading:
@@ -155,12 +88,25 @@ class Loading:
             examined.positions,
         )
 
-    def serve(self, engine: Adds, loaded: LoadedConfig) -> LiveModel:
-        """Starts the instances of every version."""
-        config = loaded.config
-        kind = self._backend(config, self._version_folder(loaded.versions[-1]))
-        live = LiveModel(config.name, config, [], self._found, self._prepared, loaded.warnings)
-        labels = _labels(config, self._folder)
+    def serve(self, engine: Adds, loaded: LoadedConfig, composed: Composed) -> LiveModel:
+        """Starts the instances of every version; an ensemble has none."""
+        config = composed.config
+        kind: type[Backend] | None = None
+        if config.ensemble_steps:
+            refuse_unsupported(config)
+        else:
+            kind = self._backend(config, self._version_folder(loaded.versions[-1]))
+        labels = {**composed.labels, **_labels(config, self._folder)}
+        live = LiveModel(
+            config.name,
+            config,
+            [],
+            self._found,
+            self._prepared,
+            loaded.warnings,
+            labels,
+            composed.labels,
+        )
         warm = warmups(config, self._folder)
         try:
             for number in loaded.versions:
@@ -170,8 +116,9 @@ class Loading:
                 folder = self._version_folder(number)
                 version = LiveVersion(number, core, self._shared.setdefault(folder, Shared()))
                 live.versions.append(version)
-                self._start(version, kind, config, warm)
-                core.set_memory_usage(version.memory())
+                if kind is not None:
+                    self._start(version, kind, config, warm)
+                    core.set_memory_usage(version.memory())
         except BaseException:
             for version in live.versions:
                 version.stop()

@@ -81,13 +81,19 @@ class Repository:
                 found[each.key] = each
         return [found[key] for key in sorted(found)]
 
-    def find(self, name: str) -> Found | None:
-        """The model of this name, if it is there now.
+    def find(self, name: str, namespace: str = "") -> Found | None:
+        """The model of this name, if it is there now; with `namespace` only of that repository.
 
         Raises:
             InvalidArgument: Several namespaces have one.
         """
-        models = [(m, store) for store in self._stores for m in store.models() if m.name == name]
+        models = [
+            (model, store)
+            for store in self._stores
+            if not namespace or str(store.path) == namespace
+            for model in store.models()
+            if model.name == name
+        ]
         if len(models) > 1 and self._namespacing:
             raise ambiguous(name, len(models))
         if len(models) > 1:

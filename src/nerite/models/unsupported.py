@@ -87,8 +87,8 @@ def refuse_unsupported(config: ModelConfig) -> None:
                 f"model '{config.name}' uses {refusal.what} ({refusal.field}), which this version "
                 f"of Nerite does not offer yet; {refusal.instead}"
             )
-    if config.scheduling in ("ensemble", "sequence"):
-        what = "ensemble scheduling" if config.scheduling == "ensemble" else "sequence batching"
+    if config.scheduling == "sequence":
         raise Unsupported(
-            f"model '{config.name}' uses {what}, which this version of Nerite does not offer yet"
+            f"model '{config.name}' uses sequence batching, which this version of Nerite does not "
+            "offer yet"
         )

@@ -12,13 +12,21 @@ import base64
 import binascii
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
 from nerite import errors
-from nerite.errors import ConfigError, InvalidArgument, NeriteError, NotFound, Unavailable
-from nerite.models.control import ModelControl
+from nerite.errors import (
+    ConfigError,
+    InvalidArgument,
+    NeriteError,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from nerite.models.control import ModelControl, Reach, everything
 from nerite.models.events import Failure
 from nerite.models.leaving import Leaving
 from nerite.models.overrides import Sent
@@ -70,9 +78,11 @@ class RepositoryControl:
         Raises, or lets the future raise, what is wrong with the request or the model.
         """
         name = _model_of(payload)
-        sent = _sent(payload)
+        sent, reach = _sent(payload), _reach(payload)
         self._check_mode()
-        return _then(self._control.load(name, sent), lambda failure: _raise(name, failure), name)
+        return _then(
+            self._control.load(name, sent, reach), lambda failure: _raise(name, failure), name
+        )
 
     def unload(self, payload: Mapping[str, Any]) -> Future[None]:
         """Unloads a model; done when no new request reaches it."""
@@ -85,7 +95,8 @@ class RepositoryControl:
         def ended(_: list[Leaving]) -> None:
             return None
 
-        return _then(self._control.unload(name, dependents=dependents), ended, name)
+        unloaded = self._control.unload(name, dependents=dependents, reach=_reach(payload))
+        return _then(unloaded, ended, name)
 
     def _present(self) -> list[str]:
         try:
@@ -106,6 +117,16 @@ def _model_of(payload: Mapping[str, Any]) -> str:
     if not name.strip():
         raise InvalidArgument("Model name cannot be empty")
     return name
+
+
+def _reach(payload: Mapping[str, Any]) -> Reach:
+    """The models that whoever asks may touch: the patterns of a key, or all."""
+    patterns = payload.get("reach")
+    if patterns is None:
+        return everything
+    escaped = [re.escape(p).replace(r"\*", ".*").replace(r"\?", ".") for p in patterns]
+    allowed = re.compile("|".join(escaped), re.DOTALL)
+    return lambda name: bool(patterns) and allowed.fullmatch(name) is not None
 
 
 def _parameters(payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -222,5 +243,7 @@ def _then(done: Future[Any], finish: Callable[[Any], None], name: str) -> Future
 def _result(ended: Future[Any], name: str) -> Any:
     try:
         return ended.result()
+    except PermissionDenied:
+        raise
     except NeriteError as why:
         raise _not_polled(name, why.code, str(why)) from why

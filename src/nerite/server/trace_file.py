@@ -38,6 +38,8 @@ class TraceFile:
             rule, frequency = trace["rule"], trace["log_frequency"]
             part = self._part(rule if frequency else None)
             part.add(trace)
+            if trace["parent_id"]:
+                continue  # what is counted is the request, whose trace follows those of its steps
             self._taken[rule] = self._taken.get(rule, 0) + 1
             if 0 < frequency <= part.traces or self._taken[rule] == trace["count"]:
                 self._finish(part)
@@ -88,7 +90,7 @@ class _Part:
         self._end = 0
 
     def add(self, trace: Trace) -> None:
-        self.traces += 1
+        self.traces += not trace["parent_id"]
         self._pending += [json.dumps(entry, separators=(",", ":")) for entry in entries_of(trace)]
 
     def flush(self) -> None:
@@ -118,6 +120,8 @@ def entries_of(trace: Trace) -> Iterator[dict[str, Any]]:
     }
     if trace["request_id"]:
         head["request_id"] = trace["request_id"]
+    if trace["parent_id"]:
+        head["parent_id"] = trace["parent_id"]
     yield head
     if trace["points"]:
         points = [{"name": name, "ns": ns} for name, ns in trace["points"]]

@@ -358,6 +358,13 @@ impl Sight<'_> {
         self.0.is_none_or(Key::is_for_all)
     }
 
+    /// Patterns of their names, unless all are among them.
+    #[must_use]
+    pub fn patterns(&self) -> Option<&[String]> {
+        let key = self.0.filter(|key| !key.is_for_all());
+        key.map(Key::patterns)
+    }
+
     /// Whether a model is among them.
     #[must_use]
     pub fn sees(&self, model: &str) -> bool {

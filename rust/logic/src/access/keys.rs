@@ -65,6 +65,12 @@ impl Key {
         self.models.iter().any(|pattern| pattern == "*")
     }
 
+    /// Patterns of the names of models that it is for.
+    #[must_use]
+    pub fn patterns(&self) -> &[String] {
+        &self.models
+    }
+
     /// Its scopes as a list: `infer, metrics`.
     #[must_use]
     pub fn scopes_text(&self) -> String {

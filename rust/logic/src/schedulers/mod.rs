@@ -7,9 +7,11 @@
 //! and every ticket that was accepted leaves exactly once: in a batch, refused, or drained.
 //!
 //! Waiting and its limits are in [`queue`], priorities in [`levels`], the choice of a batch in [`dynamic`], and the order in which
-//! answers leave (`preserve_ordering`) in [`order`].
+//! answers leave (`preserve_ordering`) in [`order`]. What an ensemble runs next is in [`ensemble`].
 
+pub mod batch_dimension;
 pub mod dynamic;
+pub mod ensemble;
 pub mod levels;
 pub mod order;
 pub mod queue;
