@@ -34,7 +34,7 @@ pub fn run(
     if version.spec.decoupled {
         return run_decoupled(py, version, shared, execute);
     }
-    let mut work = Work::default();
+    let mut work = Work::new(version);
     let mut finished: Option<(Arc<Data>, Vec<Outcome>)> = None;
     loop {
         // The GIL is given back once for both: replying to the last batch and waiting for the next.
@@ -71,7 +71,7 @@ fn run_decoupled(
     shared: &Shared,
     execute: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let mut work = Work::default();
+    let mut work = Work::new(version);
     loop {
         let data = without_gil(py, || {
             work.take(version).then(|| take(&mut work, version, shared))

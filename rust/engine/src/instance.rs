@@ -27,16 +27,24 @@ pub struct Work {
     /// Replies ready to be sent.
     pub(crate) replies: Vec<Done>,
     pub(crate) order: Option<u64>,
+    /// Which of the version's instances it is.
+    pub(crate) instance: usize,
+    /// Sequences: which rows of the batch have a request.
+    pub(crate) rows_filled: Vec<bool>,
     reason: Reason,
     dispatched: Instant,
     gathered: Instant,
     executed: Instant,
 }
 
-impl Default for Work {
-    fn default() -> Self {
+impl Work {
+    /// For an instance that begins to take batches of a version.
+    #[must_use]
+    pub fn new(version: &Version) -> Self {
         let now = Instant::now();
         Self {
+            instance: version.enter(),
+            rows_filled: Vec::new(),
             tickets: Vec::new(),
             inputs: Vec::new(),
             replies: Vec::new(),
@@ -47,9 +55,7 @@ impl Default for Work {
             executed: now,
         }
     }
-}
 
-impl Work {
     pub(crate) const fn begin(&mut self, reason: Reason, now: Instant) {
         self.reason = reason;
         self.dispatched = now;
@@ -110,6 +116,9 @@ impl Work {
         let mut kept = Kept::of(&statistics.latencies);
         for ticket in tickets {
             let outcome = outcomes.next().unwrap_or_else(|| Err(unanswered(version)));
+            if ticket.payload.is_filler() {
+                continue;
+            }
             let waited = self.dispatched.saturating_duration_since(ticket.arrived);
             let lasted = now.saturating_duration_since(ticket.payload.received);
             statistics.queue_latency.observe(waited);
@@ -153,7 +162,7 @@ impl Work {
         let phases = self.phases(now);
         let statistics = &version.statistics;
         let mut totals = Totals::default();
-        for ticket in tickets {
+        for ticket in tickets.iter().filter(|ticket| !ticket.payload.is_filler()) {
             let waited = self.dispatched.saturating_duration_since(ticket.arrived);
             statistics.queue_latency.observe(waited);
             if let Some(trace) = &ticket.payload.trace {

@@ -61,6 +61,14 @@ pub struct Pending {
     pub responder: Option<Arc<Responder>>,
 }
 
+impl Pending {
+    /// Whether it only fills a row of a batch of sequences.
+    #[must_use]
+    pub const fn is_filler(&self) -> bool {
+        self.reply_to.slot == ReplyTo::NOBODY.slot
+    }
+}
+
 /// What a waiting request gets.
 pub type Outcome = Result<InferResponse, Error>;
 
@@ -94,6 +102,15 @@ pub struct Lanes {
     pub wakeups_back: AtomicU64,
     /// Requests accepted and not yet answered.
     pub in_flight: AtomicU64,
+}
+
+impl ReplyTo {
+    /// Nobody: no lane has such a slot.
+    pub const NOBODY: Self = Self {
+        lane: 0,
+        slot: u32::MAX,
+        generation: 0,
+    };
 }
 
 impl Lanes {

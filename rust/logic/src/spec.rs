@@ -4,6 +4,8 @@
 //! The control plane hands the configuration over as the JSON that the config endpoint answers with
 //! (one schema, `spec/triton.md` 1.3), and only the fields that the data plane needs are read here.
 
+mod sequences;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use serde::Deserialize;
 
 use crate::DataType;
 use crate::error::Error;
+
+pub use sequences::{ControlSpec, Direct, Oldest, SequenceBatching, SequenceStrategy, Tells};
 
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +66,14 @@ pub struct QueuePolicy {
 }
 
 /// How requests become batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SchedulerSpec {
     /// One request per execution, first come first served.
     Default,
     /// Triton's dynamic batcher (`spec/triton.md` 5.2).
     Dynamic(DynamicBatching),
+    /// The sequence batcher (`spec/triton.md` 5.4).
+    Sequences(SequenceBatching),
 }
 
 /// The settings of the dynamic batcher.
@@ -154,6 +160,30 @@ impl ModelSpec {
         self.max_batch_size > 0
     }
 
+    /// The inputs that the scheduler adds to what requests bring.
+    #[must_use]
+    pub fn controls(&self) -> &[ControlSpec] {
+        match &self.scheduler {
+            SchedulerSpec::Sequences(settings) => &settings.controls,
+            SchedulerSpec::Default | SchedulerSpec::Dynamic(_) => &[],
+        }
+    }
+
+    /// What an execution gets: the declared inputs and those that the scheduler adds.
+    pub fn batch_inputs(&self) -> impl Iterator<Item = &IoSpec> {
+        let added = self.controls().iter().map(|control| &control.input);
+        self.inputs.iter().chain(added)
+    }
+
+    /// The input at a place of [`Self::batch_inputs`].
+    #[must_use]
+    pub fn batch_input(&self, place: usize) -> Option<&IoSpec> {
+        self.inputs.get(place).or_else(|| {
+            let added = place.checked_sub(self.inputs.len())?;
+            self.controls().get(added).map(|control| &control.input)
+        })
+    }
+
     /// The declared input called `name`, with its index.
     #[must_use]
     pub fn input(&self, name: &str) -> Option<(usize, &IoSpec)> {
@@ -186,11 +216,23 @@ struct Config {
     #[serde(default)]
     dynamic_batching: Option<Dynamic>,
     #[serde(default)]
+    sequence_batching: Option<sequences::Sequence>,
+    #[serde(default)]
+    instance_group: Vec<InstanceGroup>,
+    #[serde(default)]
     model_transaction_policy: Option<Transaction>,
     #[serde(default)]
     metric_tags: BTreeMap<String, String>,
     #[serde(default)]
     model_metrics: ModelMetrics,
+}
+
+#[derive(Deserialize)]
+struct InstanceGroup {
+    #[serde(default)]
+    count: usize,
+    #[serde(default)]
+    passive: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -304,9 +346,14 @@ impl Config {
             decoupled: self
                 .model_transaction_policy
                 .is_some_and(|policy| policy.decoupled),
-            scheduler: match self.dynamic_batching {
-                Some(dynamic) => SchedulerSpec::Dynamic(dynamic.into_settings()),
-                None => SchedulerSpec::Default,
+            scheduler: match (self.dynamic_batching, self.sequence_batching) {
+                (_, Some(sequences)) => {
+                    let groups = self.instance_group.iter().filter(|group| !group.passive);
+                    let instances = groups.map(|group| group.count).sum();
+                    SchedulerSpec::Sequences(sequences.into_settings(instances, &model)?)
+                }
+                (Some(dynamic), None) => SchedulerSpec::Dynamic(dynamic.into_settings()),
+                (None, None) => SchedulerSpec::Default,
             },
             metric_tags: self.metric_tags,
             histogram_buckets: self.model_metrics.into_buckets(),
