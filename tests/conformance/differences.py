@@ -18,17 +18,10 @@ LATER_THEMES: Final[Mapping[str, str]] = {}
 
 #: Models of the profiles that need a scheduler that is not there yet.
 LATER_MODELS: Final[Mapping[str, str]] = {
-    "seq": "sequence batcher",
 }
 
 #: Cases of delivered themes that wait for something else.
 LATER: Final[Mapping[str, str]] = {
-    "g_meta": "the extensions that are not there yet",
-    "hm_get02_": "the extensions that are not there yet",
-    "grs_health": "the extensions that are not there yet",
-    "pm_05_get": "the extensions that are not there yet",
-    "rs_metadata_ok": "the extensions that are not there yet",
-    "sid_metadata": "the extensions that are not there yet",
 }
 
 _WRONG_FORM = "client error answered 500"

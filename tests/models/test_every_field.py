@@ -28,6 +28,7 @@ USED = """
     name platform backend runtime version_policy max_batch_size input output dynamic_batching
     instance_group default_model_filename metric_tags parameters model_transaction_policy
     model_metrics model_repository_agents optimization.graph response_cache ensemble_scheduling
+    sequence_batching
     model_warmup
 """.split()  # noqa: SIM905
 #: Fields that change no answer of ours, and why.
@@ -64,7 +65,15 @@ REFUSED: dict[str, tuple[str, str]] = {
         'backend: "onnxruntime" model_operations { op_library_filename: "ops.so" }',
         "custom operators (model_operations.op_library_filename)",
     ),
-    "sequence_batching": ("max_batch_size: 4 sequence_batching {}", "sequence batching"),
+    "sequence_batching.state": (
+        'max_batch_size: 4 sequence_batching { state { input_name: "I" output_name: "O" '
+        "data_type: TYPE_FP32 dims: [ 1 ] } }",
+        "implicit state (sequence_batching.state)",
+    ),
+    "sequence_batching.iterative_sequence": (
+        "max_batch_size: 4 sequence_batching { iterative_sequence: true }",
+        "iterative sequences",
+    ),
     "optimization.execution_accelerators": (
         'backend: "onnxruntime" optimization { execution_accelerators { '
         'cpu_execution_accelerator { name: "openvino" } } }',

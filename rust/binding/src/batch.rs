@@ -65,7 +65,7 @@ impl Batch {
     fn make_inputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let arrays = PyDict::new(py);
         for joined in &self.data.inputs {
-            let Some(declared) = self.data.version.spec.inputs.get(joined.input) else {
+            let Some(declared) = self.data.version.spec.batch_input(joined.input) else {
                 continue;
             };
             let Some(shape) = &joined.shape else {
@@ -146,7 +146,7 @@ impl Request {
         let arrays = PyDict::new(py);
         let spec = &self.data.version.spec;
         let request = &self.pending()?.request;
-        for declared in &spec.inputs {
+        for declared in spec.batch_inputs() {
             let Some(tensor) = find(&request.inputs, declared) else {
                 continue;
             };

@@ -42,8 +42,7 @@ pub fn gather(
         return Vec::new();
     };
     let present = spec
-        .inputs
-        .iter()
+        .batch_inputs()
         .enumerate()
         .filter_map(|(index, declared)| {
             let tensor = find(&first.payload.request.inputs, declared)?;

@@ -30,27 +30,14 @@ pub struct Work {
     pub(crate) order: Option<u64>,
     /// What the instance holds while it executes, if it needs anything.
     pub(crate) turn: Option<Turn>,
+    /// Which of the version's instances it is.
+    pub(crate) instance: usize,
+    /// Sequences: which rows of the batch have a request.
+    pub(crate) rows_filled: Vec<bool>,
     reason: Reason,
     dispatched: Instant,
     gathered: Instant,
     executed: Instant,
-}
-
-impl Default for Work {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self {
-            tickets: Vec::new(),
-            inputs: Vec::new(),
-            replies: Vec::new(),
-            order: None,
-            turn: None,
-            reason: Reason::Single,
-            dispatched: now,
-            gathered: now,
-            executed: now,
-        }
-    }
 }
 
 impl Work {
@@ -58,9 +45,19 @@ impl Work {
     #[must_use]
     pub fn of(version: &Version, instance: &str) -> Self {
         let places = version.places.get();
+        let now = Instant::now();
         Self {
+            tickets: Vec::new(),
+            inputs: Vec::new(),
+            replies: Vec::new(),
+            order: None,
             turn: places.and_then(|places| places.claim(instance)),
-            ..Self::default()
+            instance: version.enter(),
+            rows_filled: Vec::new(),
+            reason: Reason::Single,
+            dispatched: now,
+            gathered: now,
+            executed: now,
         }
     }
 
@@ -127,6 +124,9 @@ impl Work {
         let mut kept = Kept::of(&statistics.latencies);
         for ticket in tickets {
             let outcome = outcomes.next().unwrap_or_else(|| Err(unanswered(version)));
+            if ticket.payload.is_filler() {
+                continue;
+            }
             let waited = self.dispatched.saturating_duration_since(ticket.arrived);
             let lasted = now.saturating_duration_since(ticket.payload.received);
             statistics.queue_latency.observe(waited);
@@ -173,7 +173,7 @@ impl Work {
         let phases = self.phases(now);
         let statistics = &version.statistics;
         let mut totals = Totals::default();
-        for ticket in tickets {
+        for ticket in tickets.iter().filter(|ticket| !ticket.payload.is_filler()) {
             let waited = self.dispatched.saturating_duration_since(ticket.arrived);
             statistics.queue_latency.observe(waited);
             if let Some(trace) = &ticket.payload.trace {

@@ -76,6 +76,14 @@ pub struct Aside {
     pub timings: Option<Arc<Timings>>,
 }
 
+impl Pending {
+    /// Whether it only fills a row of a batch of sequences.
+    #[must_use]
+    pub const fn is_filler(&self) -> bool {
+        self.reply_to.slot == ReplyTo::NOBODY.slot
+    }
+}
+
 /// What a waiting request gets.
 pub type Outcome = Result<InferResponse, Error>;
 
@@ -109,6 +117,15 @@ pub struct Lanes {
     pub wakeups_back: AtomicU64,
     /// Requests accepted and not yet answered.
     pub in_flight: AtomicU64,
+}
+
+impl ReplyTo {
+    /// Nobody: no lane has such a slot.
+    pub const NOBODY: Self = Self {
+        lane: 0,
+        slot: u32::MAX,
+        generation: 0,
+    };
 }
 
 impl Lanes {

@@ -29,6 +29,7 @@ pub mod http;
 pub mod instance;
 pub mod lane;
 pub mod latencies;
+pub mod line;
 pub mod metrics;
 pub mod options;
 pub mod rate_limit;

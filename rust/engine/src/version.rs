@@ -2,6 +2,7 @@
 //! One version of one model: what it declares, its queue, and the instances that wait on it.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use nerite_logic::Error;
 use nerite_logic::schedulers::order::Reorder;
-use nerite_logic::schedulers::{Next, Refused, Scheduler, Ticket};
+use nerite_logic::schedulers::{Next, Refused, Ticket};
 use nerite_logic::spec::ModelSpec;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -19,6 +20,7 @@ use crate::cache::Cached;
 use crate::ensemble::Ensemble;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
+use crate::line::{Line, complete};
 use crate::metadata::MemoryUsage;
 use crate::rate_limit::{Places, Turn};
 use crate::statistics::{Failure, Statistics};
@@ -64,6 +66,7 @@ pub struct Version {
     /// What it has instead of instances, if it is an ensemble.
     pub ensemble: Option<Ensemble>,
     timekeeper: Arc<Timekeeper>,
+    entered: AtomicUsize,
     this: Weak<Self>,
     /// Held by I/O threads for a push, by instances to take a batch; never while anything executes.
     queue: Mutex<Queue>,
@@ -84,7 +87,7 @@ pub struct Surroundings {
 
 #[derive(Debug)]
 struct Queue {
-    scheduler: Scheduler<Box<Pending>>,
+    scheduler: Line,
     /// Instances that wait on `work`.
     idle: usize,
     /// No more requests; instances leave when it is empty.
@@ -114,7 +117,7 @@ impl Version {
         let ordered = spec.preserves_order();
         Arc::new_cyclic(|this| Self {
             queue: Mutex::new(Queue {
-                scheduler: Scheduler::new(&spec.scheduler, spec.max_batch_size, &spec.name),
+                scheduler: Line::of(&spec),
                 idle: 0,
                 closed: false,
                 armed: None,
@@ -125,7 +128,7 @@ impl Version {
                 .ensemble
                 .as_ref()
                 .map(|ensemble| Ensemble::new(ensemble, table)),
-            pools: spec.inputs.iter().map(|_| Arc::default()).collect(),
+            pools: spec.batch_inputs().map(|_| Arc::default()).collect(),
             number,
             number_text: number.to_string().into(),
             namespace: OnceLock::new(),
@@ -138,9 +141,16 @@ impl Version {
             statistics,
             lanes,
             timekeeper,
+            entered: AtomicUsize::new(0),
             this: this.clone(),
             spec,
         })
+    }
+
+    /// The number of an instance that begins to take batches.
+    pub fn enter(&self) -> usize {
+        self.entered
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Queues requests, in order, and wakes one idle instance for all of them.
@@ -175,16 +185,23 @@ impl Version {
             if let Some(turn) = work.turn.as_mut().filter(|turn| turn.is_due())
                 && !queue.scheduler.is_empty()
             {
-                // Another instance may need less, or nothing.
-                self.wake_one(&queue);
+                // Another instance may need less, or nothing; of sequences each knows already.
+                if !queue.scheduler.is_bound() {
+                    self.wake_one(&queue);
+                }
                 MutexGuard::unlocked(&mut queue, || turn.wait());
             }
             let now = Instant::now();
             #[allow(clippy::borrowed_box)] // The payload of a ticket is a box.
             let alive = |pending: &Box<Pending>| self.lanes.is_awaited(pending.reply_to);
-            let next = queue
-                .scheduler
-                .next(now, &mut work.tickets, &mut refused, alive);
+            let next = queue.scheduler.next(
+                work.instance,
+                now,
+                &mut work.tickets,
+                &mut work.rows_filled,
+                &mut refused,
+                alive,
+            );
             if !refused.is_empty() {
                 MutexGuard::unlocked(&mut queue, || {
                     self.refuse(std::mem::take(&mut refused), now)
@@ -198,6 +215,10 @@ impl Version {
                         self.wake_one(&queue);
                         self.arm(&mut queue);
                     }
+                    if queue.scheduler.is_bound() {
+                        drop(queue);
+                        complete(&self.spec, &mut work.tickets, &mut work.rows_filled);
+                    }
                     return true;
                 }
                 Next::WaitUntil(at) => {
@@ -206,7 +227,9 @@ impl Version {
                     self.work.wait_until(&mut queue, at);
                     queue.idle -= 1;
                 }
-                Next::Empty if queue.closed => {
+                // What waits for a slot may yet come to this instance.
+                Next::Empty if queue.closed && queue.scheduler.is_empty() => {
+                    self.work.notify_all();
                     self.end_turns();
                     return false;
                 }
@@ -247,6 +270,9 @@ impl Version {
             let mut queue = self.queue.lock();
             queue.armed = None;
             queue.scheduler.expire(now, &mut refused);
+            if queue.scheduler.is_bound() && !queue.scheduler.is_empty() {
+                self.wake_one(&queue);
+            }
             self.arm(&mut queue);
         }
         self.refuse(refused, now);
@@ -256,6 +282,7 @@ impl Version {
     pub fn close(&self) {
         let empty = {
             let mut queue = self.queue.lock();
+            queue.scheduler.close();
             queue.closed = true;
             queue.scheduler.is_empty()
         };
@@ -278,7 +305,11 @@ impl Version {
     /// A request has the version from the moment in which it found it in the table, long before it is
     /// queued, until its reply is encoded. Counting the references costs requests nothing; looking again
     /// and again costs a thread that has nothing else to do.
+    ///
+    /// Sequences end here: no further request of theirs can come, and others may wait for their slots.
     pub fn wait_unreachable(this: &Arc<Self>, limit: Duration) -> bool {
+        this.queue.lock().scheduler.close();
+        this.work.notify_all();
         let end = Instant::now() + limit;
         let mut pause = Duration::from_micros(50);
         while Arc::strong_count(this) > 1 {
@@ -316,7 +347,15 @@ impl Version {
     }
 
     fn wake_one(&self, queue: &Queue) {
-        if queue.idle > 0 && self.work.notify_one() {
+        if queue.idle == 0 {
+            return;
+        }
+        // Only its own instance can run a sequence.
+        let woken = match queue.scheduler.is_bound() {
+            true => self.work.notify_all() > 0,
+            false => self.work.notify_one(),
+        };
+        if woken {
             self.lanes
                 .wakeups_forward
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);

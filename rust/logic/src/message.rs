@@ -5,6 +5,8 @@
 //! parsed without copying and may travel to another thread. The types know nothing of JSON, protobuf
 //! or sockets; [`crate::wire`] makes and reads them.
 
+use std::fmt;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
@@ -47,7 +49,7 @@ pub struct Tensor {
 }
 
 /// Which sequence a request belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub enum CorrelationId {
     /// Not in a sequence.
     #[default]
@@ -56,6 +58,16 @@ pub enum CorrelationId {
     Number(u64),
     /// Text other than the empty one.
     Text(ByteString),
+}
+
+impl fmt::Display for CorrelationId {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => to.write_str("0"),
+            Self::Number(number) => number.fmt(to),
+            Self::Text(text) => text.fmt(to),
+        }
+    }
 }
 
 /// The parameters of a request that mean something to the server (`spec/triton.md` 0.3).

@@ -4,6 +4,8 @@
 //! The control plane hands the configuration over as the JSON that the config endpoint answers with
 //! (one schema, `spec/triton.md` 1.3), and only the fields that the data plane needs are read here.
 
+mod sequences;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::rate_limit::Group;
 mod ensemble;
 
 pub use ensemble::{EnsembleSpec, StepSpec, Tie};
+
+pub use sequences::{ControlSpec, Direct, Oldest, SequenceBatching, SequenceStrategy, Tells};
 
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +71,14 @@ pub struct QueuePolicy {
 }
 
 /// How requests become batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SchedulerSpec {
     /// One request per execution, first come first served.
     Default,
     /// Triton's dynamic batcher (`spec/triton.md` 5.2).
     Dynamic(DynamicBatching),
+    /// The sequence batcher (`spec/triton.md` 5.4).
+    Sequences(SequenceBatching),
 }
 
 /// The settings of the dynamic batcher.
@@ -171,6 +177,30 @@ impl ModelSpec {
         matches!(&self.scheduler, SchedulerSpec::Dynamic(dynamic) if dynamic.preserve_ordering)
     }
 
+    /// The inputs that the scheduler adds to what requests bring.
+    #[must_use]
+    pub fn controls(&self) -> &[ControlSpec] {
+        match &self.scheduler {
+            SchedulerSpec::Sequences(settings) => &settings.controls,
+            SchedulerSpec::Default | SchedulerSpec::Dynamic(_) => &[],
+        }
+    }
+
+    /// What an execution gets: the declared inputs and those that the scheduler adds.
+    pub fn batch_inputs(&self) -> impl Iterator<Item = &IoSpec> {
+        let added = self.controls().iter().map(|control| &control.input);
+        self.inputs.iter().chain(added)
+    }
+
+    /// The input at a place of [`Self::batch_inputs`].
+    #[must_use]
+    pub fn batch_input(&self, place: usize) -> Option<&IoSpec> {
+        self.inputs.get(place).or_else(|| {
+            let added = place.checked_sub(self.inputs.len())?;
+            self.controls().get(added).map(|control| &control.input)
+        })
+    }
+
     /// The declared input called `name`, with its index.
     #[must_use]
     pub fn input(&self, name: &str) -> Option<(usize, &IoSpec)> {
@@ -203,6 +233,8 @@ struct Config {
     #[serde(default)]
     dynamic_batching: Option<Dynamic>,
     ensemble_scheduling: Option<ensemble::Ensembling>,
+    #[serde(default)]
+    sequence_batching: Option<sequences::Sequence>,
     #[serde(default)]
     model_transaction_policy: Option<Transaction>,
     #[serde(default)]
@@ -341,9 +373,14 @@ impl Config {
             platform: platform.into(),
             max_batch_size: self.max_batch_size,
             decoupled,
-            scheduler: match self.dynamic_batching {
-                Some(dynamic) => SchedulerSpec::Dynamic(dynamic.into_settings()),
-                None => SchedulerSpec::Default,
+            scheduler: match (self.dynamic_batching, self.sequence_batching) {
+                (_, Some(sequences)) => {
+                    let groups = self.instance_group.iter().filter(|group| !group.passive);
+                    let instances = groups.map(|group| group.count as usize).sum();
+                    SchedulerSpec::Sequences(sequences.into_settings(instances, &model)?)
+                }
+                (Some(dynamic), None) => SchedulerSpec::Dynamic(dynamic.into_settings()),
+                (None, None) => SchedulerSpec::Default,
             },
             groups: (self.instance_group.into_iter())
                 .filter(|group| !group.passive)

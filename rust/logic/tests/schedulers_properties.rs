@@ -127,7 +127,7 @@ impl Run {
 
     fn dynamic(&self) -> Option<&DynamicBatching> {
         match &self.settings.spec {
-            SchedulerSpec::Default => None,
+            SchedulerSpec::Default | SchedulerSpec::Sequences(_) => None,
             SchedulerSpec::Dynamic(dynamic) => Some(dynamic),
         }
     }

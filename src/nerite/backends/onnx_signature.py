@@ -35,7 +35,8 @@ def complete(model: Model, session: Callable[[], Session]) -> ModelConfig:
     if size > 1 and config.scheduling == "default":
         fields["dynamic_batching"] = {}
     if not config.inputs:
-        fields["input"] = _declare(model.name, "input", opened.inputs, size > 0)
+        sent = {k: v for k, v in opened.inputs.items() if k not in config.control_names}
+        fields["input"] = _declare(model.name, "input", sent, size > 0)
     if not config.outputs:
         fields["output"] = _declare(model.name, "output", opened.outputs, size > 0)
     return config.with_fields(**fields)
@@ -43,12 +44,16 @@ def complete(model: Model, session: Callable[[], Session]) -> ModelConfig:
 
 def agree(config: ModelConfig, session: Session) -> None:
     """Refuses a configuration whose tensors are not the file's."""
-    if len(config.inputs) != len(session.inputs):
+    expected = len(config.inputs) + len(config.control_names)
+    if expected != len(session.inputs):
         raise InvalidArgument(
             f"unable to load model '{config.name}', configuration expects "
-            f"{len(config.inputs)} inputs, model provides {len(session.inputs)}"
+            f"{expected} inputs, model provides {len(session.inputs)}"
         )
     _agree_all(config, "input", config.inputs, session.inputs)
+    for name in config.control_names:
+        if name not in session.inputs:
+            raise _unexpected("input", name, session.inputs)
     _agree_all(config, "output", config.outputs, session.outputs)
 
 
@@ -110,11 +115,7 @@ def _agree_all(
     for tensor in declared:
         found = provided.get(tensor.name)
         if found is None:
-            # Triton lists the names in alphabetical order here.
-            raise InvalidArgument(
-                f"unexpected inference {kind} '{tensor.name}', "
-                f"allowed {kind}s are: {', '.join(sorted(provided))}"
-            )
+            raise _unexpected(kind, tensor.name, provided)
         if found.datatype != tensor.datatype:
             raise InvalidArgument(
                 f"unable to load model '{config.name}', configuration expects datatype "
@@ -122,6 +123,12 @@ def _agree_all(
                 f"{config_name(found.datatype) if found.datatype else found.kind}"
             )
         _agree_shape(config, tensor, found)
+
+
+def _unexpected(kind: str, name: str, provided: Mapping[str, Signature]) -> InvalidArgument:
+    # Triton lists the names in alphabetical order here.
+    allowed = ", ".join(sorted(provided))
+    return InvalidArgument(f"unexpected inference {kind} '{name}', allowed {kind}s are: {allowed}")
 
 
 def _agree_shape(config: ModelConfig, tensor: TensorSpec, found: Signature) -> None:

@@ -166,6 +166,12 @@ class ModelConfig:
         return parts.sequence_batching(self._message.sequence_batching)
 
     @property
+    def control_names(self) -> tuple[str, ...]:
+        """The model's inputs that no client sends: the sequence batcher adds them."""
+        batching = self.sequence_batching
+        return () if batching is None else batching.control_names
+
+    @property
     def agents(self) -> tuple[tuple[str, dict[str, str]], ...]:
         """The repository agents that act before the model is loaded: name and parameters."""
         agents = self._message.model_repository_agents.agents

@@ -58,6 +58,18 @@ REFUSALS: tuple[_Refusal, ...] = (
         "leave 'allow_ragged_batch' out: requests of equal shape are batched",
     ),
     _Refusal(
+        "sequence_batching.state",
+        lambda config: bool(config.sequence_batching.state),
+        "implicit state",
+        "keep the state in the model, by correlation id",
+    ),
+    _Refusal(
+        "sequence_batching.iterative_sequence",
+        lambda config: config.sequence_batching.iterative_sequence,
+        "iterative sequences",
+        "leave 'iterative_sequence' out, or answer through response senders",
+    ),
+    _Refusal(
         "optimization.execution_accelerators",
         _accelerators,
         "execution accelerators",
@@ -87,8 +99,3 @@ def refuse_unsupported(config: ModelConfig) -> None:
                 f"model '{config.name}' uses {refusal.what} ({refusal.field}), which this version "
                 f"of Nerite does not offer yet; {refusal.instead}"
             )
-    if config.scheduling == "sequence":
-        raise Unsupported(
-            f"model '{config.name}' uses sequence batching, which this version of Nerite does not "
-            "offer yet"
-        )

@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 #: What server metadata lists.
 EXTENSIONS = (
     "classification",
+    "sequence",
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",

@@ -6,8 +6,9 @@
 //! [`Scheduler::expire`] when the timer for [`Scheduler::next_deadline`] fires. Time is an argument,
 //! and every ticket that was accepted leaves exactly once: in a batch, refused, or drained.
 //!
-//! Waiting and its limits are in [`queue`], priorities in [`levels`], the choice of a batch in [`dynamic`], and the order in which
-//! answers leave (`preserve_ordering`) in [`order`]. What an ensemble runs next is in [`ensemble`].
+//! Waiting and its limits are in [`queue`], priorities in [`levels`], the choice of a batch in [`dynamic`],
+//! and the order in which answers leave (`preserve_ordering`) in [`order`]. Models that see whole sequences
+//! of requests have [`sequences`] instead, and what an ensemble runs next is in [`ensemble`].
 
 pub mod batch_dimension;
 pub mod dynamic;
@@ -15,6 +16,7 @@ pub mod ensemble;
 pub mod levels;
 pub mod order;
 pub mod queue;
+pub mod sequences;
 
 use std::time::{Duration, Instant};
 
@@ -124,7 +126,10 @@ impl<T> Scheduler<T> {
     pub fn new(spec: &SchedulerSpec, max_batch_size: u32, model: &str) -> Self {
         let limit = max_batch_size.max(1);
         let (queue, batcher) = match spec {
-            SchedulerSpec::Default => (Levels::new(QueuePolicy::default(), None), None),
+            // Sequences have a scheduler of their own.
+            SchedulerSpec::Default | SchedulerSpec::Sequences(_) => {
+                (Levels::new(QueuePolicy::default(), None), None)
+            }
             SchedulerSpec::Dynamic(settings) => (
                 Levels::new(settings.policy, settings.priorities.clone()),
                 Some(Dynamic::new(settings, limit)),
