@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One line for each answered request, where that was asked for.
+//! One line for each answered request, where that was asked for. The line of a stream is written when it has
+//! ended, and tells how it did.
 //!
 //! An I/O thread only notes and hands over; a thread of its own makes the lines and writes them, many at a time.
 //! Between them is a queue with an end: when the writer falls behind, lines are dropped and counted, and no
@@ -9,17 +10,19 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use http_body::Body;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
 use parking_lot::Mutex;
 
-use crate::body::ReplyBody;
+use crate::body::{Piece, ReplyBody, Source};
 
 /// Lines that may wait to be written.
 const WAITING: usize = 16_384;
@@ -49,6 +52,8 @@ struct Line {
     status: u16,
     grpc_status: Option<String>,
     bytes: u64,
+    /// How many answers a stream had.
+    responses: Option<u64>,
     request_id: ByteString,
 }
 
@@ -121,25 +126,39 @@ impl AccessLog {
         })
     }
 
-    /// Hands the line of an answered request to the writer.
-    pub fn end(&self, seen: Box<Seen>, reply: &Response<ReplyBody>) {
-        let grpc = seen.protocol == "grpc";
-        let failed = reply.headers().get("grpc-status");
+    /// Hands the line of an answered request to the writer; that of a stream once it has ended.
+    pub fn end(self: &Arc<Self>, seen: Box<Seen>, reply: &mut Response<ReplyBody>) {
         let line = Line {
-            lasted: seen.began.elapsed(),
-            seen,
+            lasted: Duration::ZERO,
             status: reply.status().as_u16(),
-            grpc_status: grpc.then(|| {
-                let status = failed.and_then(|status| status.to_str().ok());
-                status.unwrap_or("0").to_owned()
-            }),
+            grpc_status: (seen.protocol == "grpc").then(|| grpc_status(reply.headers())),
+            seen,
             bytes: reply.body().size_hint().lower(),
+            responses: None,
             request_id: reply
                 .extensions()
                 .get::<RequestId>()
                 .map(|id| id.0.clone())
                 .unwrap_or_default(),
         };
+        if reply.body().is_streamed() {
+            let log = Arc::clone(self);
+            reply.body_mut().through(|source| {
+                Box::new(Logged {
+                    source,
+                    log,
+                    line: Some(line),
+                    bytes: 0,
+                    responses: 0,
+                })
+            });
+        } else {
+            self.write(line);
+        }
+    }
+
+    fn write(&self, mut line: Line) {
+        line.lasted = line.seen.began.elapsed();
         if self.orders.try_send(Order::Write(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
@@ -158,6 +177,67 @@ impl AccessLog {
         // A writer that is gone needs no order.
         let _ = self.orders.send(Order::Stop);
         let _ = writer.join();
+    }
+}
+
+/// What headers or trailers say of a call; nothing but a failure is said in headers.
+fn grpc_status(fields: &HeaderMap) -> String {
+    let told = fields.get("grpc-status");
+    let status = told.and_then(|status| status.to_str().ok());
+    status.unwrap_or("0").to_owned()
+}
+
+/// A stream that is followed to its end.
+#[derive(Debug)]
+struct Logged {
+    source: Box<dyn Source>,
+    log: Arc<AccessLog>,
+    /// `None` once it is written.
+    line: Option<Line>,
+    bytes: u64,
+    responses: u64,
+}
+
+/// What nginx writes where a client has left before it was answered in full, and gRPC's CANCELLED.
+const CLIENT_LEFT: (u16, &str) = (499, "1");
+
+impl Logged {
+    /// Writes the line of a stream that ended with these trailers, or was left by its client.
+    fn end(&mut self, trailers: Option<&HeaderMap>, left: bool) {
+        let Some(mut line) = self.line.take() else {
+            return;
+        };
+        match (&mut line.grpc_status, trailers) {
+            (Some(status), Some(trailers)) => *status = grpc_status(trailers),
+            (Some(status), None) if left => CLIENT_LEFT.1.clone_into(status),
+            (None, _) if left => line.status = CLIENT_LEFT.0,
+            _ => {}
+        }
+        line.bytes = self.bytes;
+        line.responses = Some(self.responses);
+        self.log.write(line);
+    }
+}
+
+impl Source for Logged {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        let polled = self.source.poll_piece(context);
+        match &polled {
+            Poll::Ready(Piece::Data(head, tail)) => {
+                let length = head.len() + tail.iter().map(bytes::Bytes::len).sum::<usize>();
+                self.bytes += length as u64;
+                self.responses += 1;
+            }
+            Poll::Ready(Piece::End(trailers)) => self.end(trailers.as_ref(), false),
+            Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.end(None, true);
     }
 }
 
@@ -198,7 +278,7 @@ impl Line {
         let grpc = self.grpc_status.as_ref();
         let _ = writeln!(
             out,
-            "{} {} {} \"{} {}\" {}{} {} {:.6} {} {}",
+            "{} {} {} \"{} {}\" {}{} {} {:.6} {} {}{}",
             rfc3339(seen.when),
             seen.peer
                 .map_or_else(|| "-".to_owned(), |peer| peer.to_string()),
@@ -211,6 +291,8 @@ impl Line {
             self.lasted.as_secs_f64(),
             or_dash(&self.request_id),
             or_dash(&seen.trace_id),
+            self.responses
+                .map_or_else(String::new, |count| format!(" {count}")),
         );
     }
 
@@ -226,6 +308,7 @@ impl Line {
             "grpc_status": self.grpc_status.as_ref().and_then(|code| code.parse::<u8>().ok()),
             "bytes": self.bytes,
             "seconds": self.lasted.as_secs_f64(),
+            "responses": self.responses,
             "request_id": &*self.request_id,
             "trace_id": seen.trace_id,
         });

@@ -68,6 +68,16 @@ impl ReplyBody {
         }
     }
 
+    /// Whether what follows is not known yet.
+    pub const fn is_streamed(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Puts something before the source of a body that is not known yet.
+    pub fn through(&mut self, wrap: impl FnOnce(Box<dyn Source>) -> Box<dyn Source>) {
+        self.source = self.source.take().map(wrap);
+    }
+
     fn poll_source(
         &mut self,
         context: &mut Context<'_>,

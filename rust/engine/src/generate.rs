@@ -10,7 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use nerite_logic::message::{InferRequest, InferResponse};
 use nerite_logic::wire::v2;
@@ -20,8 +20,9 @@ use smallvec::SmallVec;
 use crate::access_log::RequestId;
 use crate::body::{Piece, ReplyBody, Source};
 use crate::failure::{ERROR_CODE, Failure};
-use crate::http::{JSON, Reply, read_body, with_type};
+use crate::http::{JSON, Reply, with_type};
 use crate::infer;
+use crate::request_body::{Arrived, arrive, encoding};
 use crate::responses::{Answer, Responses};
 use crate::routes::Target;
 use crate::server::Shared;
@@ -48,19 +49,15 @@ async fn read(
     shared: &Arc<Shared>,
 ) -> Result<Asked, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
-    if head
-        .headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
+    if !matches!(encoding(&head.headers), Ok(None)) {
         let text = "Unsupported content-encoding, only 'identity' is supported.";
         return Err(Error::invalid(text).into());
     }
-    let traced = shared.tracer.sample(&version, &head.headers, false);
-    mark(traced.as_ref(), Point::ReceiveStart);
-    let body = read_body(body, None, shared).await?;
-    mark(traced.as_ref(), Point::ReceiveEnd);
-    let received = Instant::now();
+    let Arrived {
+        body,
+        received,
+        traced,
+    } = arrive(&version, head, body, None, shared).await?;
     let mut request = v2::parse_generate(&body, &version.spec)
         .inspect_err(|_| infer::refused(&version, received))?;
     shared.forward.http(head, &mut request.parameters)?;

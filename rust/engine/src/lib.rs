@@ -51,6 +51,7 @@ mod infer;
 pub mod listening;
 pub mod metadata;
 mod openapi;
+mod request_body;
 pub mod repository;
 pub mod routes;
 mod sagemaker;

@@ -14,7 +14,8 @@ use nerite_logic::Error;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::http::{Reply, empty, json, read_body};
+use crate::http::{Reply, empty, json};
+use crate::request_body::read_body;
 use crate::routes::guard::Sight;
 use crate::server::Shared;
 
@@ -46,7 +47,7 @@ pub async fn models(
 ) -> Result<Reply, Failure> {
     match (model, &head.method) {
         (None, &Method::POST) => {
-            let wanted: Wanted = serde_json::from_slice(&read_body(body, None, shared).await?)
+            let wanted: Wanted = serde_json::from_slice(&read_body(head, body, shared).await?)
                 .map_err(|why| Error::invalid(format!("the body is no model to load: {why}")))?;
             let Wanted { model_name, url } = wanted;
             // A repository is chosen at the start; one that a request names is not taken in.

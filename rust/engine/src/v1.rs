@@ -22,8 +22,9 @@ use uuid::Uuid;
 use crate::access_log::{RequestId, rfc3339};
 use crate::body::ReplyBody;
 use crate::failure::Failure;
-use crate::http::{JSON, Reply, json, plain, read_body, with_type};
+use crate::http::{JSON, Reply, json, with_type};
 use crate::infer;
+use crate::request_body::{Arrived, arrive};
 use crate::routes::Target;
 use crate::routes::guard::Sight;
 use crate::server::Shared;
@@ -112,12 +113,11 @@ pub async fn predict(
         ))
         .into());
     }
-    plain(&head.headers)?;
-    let traced = shared.tracer.sample(&version, &head.headers, false);
-    mark(traced.as_ref(), Point::ReceiveStart);
-    let body = read_body(body, None, shared).await?;
-    mark(traced.as_ref(), Point::ReceiveEnd);
-    let received = Instant::now();
+    let Arrived {
+        body,
+        received,
+        traced,
+    } = arrive(&version, head, body, None, shared).await?;
     let (mode, body) = Mode::of(&head.headers, body);
     let parsed = v1::parse_predict(&body, &version.spec);
     drop(body);
