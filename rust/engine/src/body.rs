@@ -220,6 +220,9 @@ pub async fn read(body: &mut Incoming, how: Reading) -> Result<Bytes, Unreadable
         return Ok(first);
     }
     let (align_at, promised) = how.align.read(&first);
+    if promised.is_some_and(|length| length > how.limit as u64) {
+        return Err(Unreadable::TooLong(promised));
+    }
     // A promise costs its maker nothing, so it is believed only so far.
     let room = declared.or(promised.map(|length| length.min(BELIEVED)));
     let mut place = Place::new(room, how.limit, align_at);

@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
-use nerite_logic::message::{InferRequest, InferResponse};
+use nerite_logic::message::{Form, InferRequest, InferResponse};
 use nerite_logic::wire::v2;
 use nerite_logic::{Code, Error};
 use smallvec::SmallVec;
@@ -37,6 +37,7 @@ const NOT_ONE: &str = "generate expects model to produce exactly 1 response, use
 struct Asked {
     version: Arc<Version>,
     id: ByteString,
+    form: Form,
     request: InferRequest,
     received: Instant,
     traced: Option<Traced>,
@@ -58,12 +59,16 @@ async fn read(
         received,
         traced,
     } = arrive(&version, head, body, None, shared).await?;
-    let mut request = v2::parse_generate(&body, &version.spec)
-        .inspect_err(|_| infer::refused(&version, received))?;
-    shared.forward.http(head, &mut request.parameters)?;
+    let parsed = v2::parse_generate(&body, &version.spec);
+    let forwarded = parsed.and_then(|mut request| {
+        shared.forward.http(head, &mut request.parameters)?;
+        Ok(request)
+    });
+    let request = forwarded.inspect_err(|_| infer::refused(&version, received))?;
     Ok(Asked {
         version,
         id: request.id.clone(),
+        form: request.default_form,
         request,
         received,
         traced,
@@ -81,7 +86,7 @@ pub async fn whole(
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let asked = read(target, head, body, shared).await?;
-    let (version, id) = (asked.version, asked.id);
+    let (version, id, form) = (asked.version, asked.id, asked.form);
     let (outcome, traced) = if version.spec.decoupled {
         let mut responses = infer::stream(&version, asked.request, asked.received, asked.traced)?;
         (only(&mut responses).await, None)
@@ -91,7 +96,7 @@ pub async fn whole(
         (asked.await, traced)
     };
     let text = outcome.and_then(|response| {
-        v2::encode_generated(&version.spec, &version.number_text, &id, &response)
+        v2::encode_generated(&version.spec, &version.number_text, &id, &response, form)
     });
     mark(traced.as_ref(), Point::ResponseComplete);
     let (status, code, text) = match text {
@@ -141,6 +146,7 @@ pub async fn streamed(
     let mut events = Events {
         version: asked.version,
         id: asked.id,
+        form: asked.form,
         first: None,
         responses: None,
     };
@@ -195,6 +201,7 @@ fn named(mut reply: Reply, id: ByteString, shared: &Shared) -> Reply {
 struct Events {
     version: Arc<Version>,
     id: ByteString,
+    form: Form,
     /// The one that the status was waiting for.
     first: Option<Bytes>,
     /// `None` behind the last.
@@ -209,9 +216,11 @@ impl std::fmt::Debug for Events {
 
 impl Events {
     fn event(&self, outcome: Result<InferResponse, Error>) -> (StatusCode, Bytes) {
-        let Self { version, id, .. } = self;
+        let Self {
+            version, id, form, ..
+        } = self;
         let text = outcome.and_then(|response| {
-            v2::encode_generated(&version.spec, &version.number_text, id, &response)
+            v2::encode_generated(&version.spec, &version.number_text, id, &response, *form)
         });
         match text {
             Ok(text) => (StatusCode::OK, event(&text)),

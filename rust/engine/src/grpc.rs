@@ -280,6 +280,7 @@ async fn model_infer(
     let number = parse_version(envelope.model_version())?;
     let version = Arc::clone(shared.table().find(envelope.model_name(), number)?);
     if version.spec.decoupled {
+        infer::refused(&version, received);
         return Err(Error::unsupported(
             "ModelInfer RPC doesn't support models with decoupled transaction policy",
         ));
@@ -290,9 +291,11 @@ async fn model_infer(
         traced.trace().mark_at(Point::ReceiveEnd, received);
     }
     let parsed = envelope.into_request(&version.spec);
-    let attached = parsed.and_then(|request| shared.regions.attach(request));
-    let (mut request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
-    shared.forward.grpc(headers, &mut request.parameters)?;
+    let attached = parsed.and_then(|mut request| {
+        shared.forward.grpc(headers, &mut request.parameters)?;
+        shared.regions.attach(request)
+    });
+    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;

@@ -63,12 +63,13 @@ impl Limits {
         let raise = match limit == self.message {
             true => String::new(),
             false => format!(
-                ", which is {RATIO} times as sent. Use --http-max-input-size to increase the limit"
+                ". Compressed messages may become as long as --http-max-input-size says, or \
+                 {RATIO} times as long as they are sent."
             ),
         };
         Status::new(
             8,
-            format!("Received message larger than max ({limit} bytes) once decompressed{raise}"),
+            format!("Received message larger than max (more vs. {limit}) once decompressed{raise}"),
         )
     }
 }
@@ -91,10 +92,14 @@ pub async fn read_message(
         patience,
     };
     let mut data = read(&mut body, how).await.map_err(|why| match why {
-        Unreadable::TooLong(_) => Status::new(
-            8,
-            format!("Received message larger than max ({limit} bytes)"),
-        ),
+        Unreadable::TooLong(length) => {
+            let length = length.map_or_else(
+                || "more".to_owned(),
+                |n| n.saturating_sub(PREFIX as u64).to_string(),
+            );
+            let text = format!("Received message larger than max ({length} vs. {limit})");
+            Status::new(8, text)
+        }
         Unreadable::TooSlow => {
             Status::new(4, format!("request stopped for more than {patience:?}"))
         }
@@ -154,11 +159,7 @@ pub fn readable(headers: &HeaderMap) -> Option<Encoding> {
 }
 
 /// A framed message, compressed; `None` if that would not be shorter.
-pub async fn compressed(
-    (head, tail): &Frame,
-    effort: Effort,
-    encoding: Encoding,
-) -> Option<Frame> {
+pub async fn compressed((head, tail): &Frame, effort: Effort, encoding: Encoding) -> Option<Frame> {
     let mut pieces = compression::Pieces::from_iter([head.slice(PREFIX..)]);
     pieces.extend(tail.iter().cloned());
     let short = compression::shrink(encoding, effort, pieces).await?;

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
@@ -186,6 +187,7 @@ async fn model_infer(
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
     let headers = &head.headers;
     if version.spec.decoupled {
+        infer::refused(&version, Instant::now());
         return Err(Error::unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
         )
@@ -204,9 +206,11 @@ async fn model_infer(
         .and_then(|length| v2::parse_request(&body, length, &version.spec));
     // From here on the tensors alone keep the body.
     drop(body);
-    let attached = parsed.and_then(|request| shared.regions.attach(request));
-    let (mut request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
-    shared.forward.http(head, &mut request.parameters)?;
+    let attached = parsed.and_then(|mut request| {
+        shared.forward.http(head, &mut request.parameters)?;
+        shared.regions.attach(request)
+    });
+    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;

@@ -31,7 +31,10 @@ pub async fn infer(
         trace.requested(&request.id, &request.inputs);
     }
     let (rows, key) = (admission.rows, admission.key);
-    let outcome = lane::submit(version, request, rows, key, received, trace.cloned(), None)?.await;
+    let submitted = lane::submit(version, request, rows, key, received, trace.cloned(), None);
+    let outcome = submitted
+        .inspect_err(|why| turned_away(version, why, received))?
+        .await;
     if let Some(trace) = trace {
         trace.mark(Point::RequestEnd);
         match &outcome {
@@ -61,8 +64,15 @@ pub fn stream(
     let (responder, receiver) = responses::open(version, received);
     let (rows, key, trace) = (admission.rows, admission.key, trace.cloned());
     let responder = Some(Arc::new(responder));
-    let reply = lane::submit(version, request, rows, key, received, trace, responder)?;
+    let reply = lane::submit(version, request, rows, key, received, trace, responder)
+        .inspect_err(|why| turned_away(version, why, received))?;
     Ok(receiver.submitted(reply, traced))
+}
+
+/// Counts a request for which there was no place before the queue.
+fn turned_away(version: &Version, why: &Error, received: Instant) {
+    let reason = Failure::of_refusal(why);
+    version.statistics.failed(reason, received.elapsed());
 }
 
 /// Counts a request that was refused before it reached the queue (Triton counts those nowhere).

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::CONTENT_ENCODING;
+use hyper::header::{CONTENT_ENCODING, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
 use nerite_logic::Error;
@@ -43,7 +43,7 @@ pub async fn arrive(
     let encoding = encoding(&head.headers)?;
     let traced = shared.tracer.sample(version, &head.headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
-    let body = decoded(encoding, body, align_at, shared).await?;
+    let body = decoded(encoding, head, body, align_at, shared).await?;
     mark(traced.as_ref(), Point::ReceiveEnd);
     Ok(Arrived {
         body,
@@ -62,7 +62,7 @@ pub async fn read_body(
     shared: &Shared,
 ) -> Result<Bytes, Failure> {
     let encoding = encoding(&head.headers)?;
-    decoded(encoding, body, None, shared).await
+    decoded(encoding, head, body, None, shared).await
 }
 
 /// How a body is compressed, if it is.
@@ -82,11 +82,12 @@ pub fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Failure> {
 
 async fn decoded(
     encoding: Option<Encoding>,
+    head: &Parts,
     body: &mut Incoming,
     align_at: Option<usize>,
     shared: &Shared,
 ) -> Result<Bytes, Failure> {
-    let sent = sent(body, align_at, shared).await?;
+    let sent = sent(&head.headers, body, align_at, shared).await?;
     match encoding {
         None => Ok(sent),
         Some(encoding) => expanded(encoding, sent, align_at, shared).await,
@@ -94,12 +95,17 @@ async fn decoded(
 }
 
 async fn sent(
+    headers: &HeaderMap,
     body: &mut Incoming,
     align_at: Option<usize>,
     shared: &Shared,
 ) -> Result<Bytes, Failure> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
+    }
+    // A body of declared length has no transfer encoding.
+    if body.size_hint().exact().is_none() {
+        only_chunked(headers)?;
     }
     let limit = shared.options.max_request_bytes;
     let patience = shared.options.arrival_timeout();
@@ -122,6 +128,18 @@ async fn sent(
             "request body ended early or is framed wrongly".into(),
         ),
     })
+}
+
+/// hyper goes by the last of several transfer encodings and leaves the others to whoever reads.
+fn only_chunked(headers: &HeaderMap) -> Result<(), Error> {
+    let mut named = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |name: &HeaderValue| name.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if named.next().is_none_or(is_chunked) && named.next().is_none() {
+        return Ok(());
+    }
+    Err(Error::unsupported(
+        "Unsupported transfer encoding, only 'chunked' is supported.",
+    ))
 }
 
 fn too_long(body: &str, limit: usize) -> Failure {

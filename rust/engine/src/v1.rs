@@ -106,6 +106,7 @@ pub async fn predict(
 ) -> Result<Reply, Failure> {
     let version = Arc::clone(find(&shared.table(), target)?);
     if version.spec.decoupled {
+        infer::refused(&version, Instant::now());
         return Err(Error::unsupported(format!(
             "model '{}' gives any number of responses, which the V1 protocol cannot carry; use \
              /v2/models/{0}/generate_stream",
@@ -121,18 +122,21 @@ pub async fn predict(
     let (mode, body) = Mode::of(&head.headers, body);
     let parsed = v1::parse_predict(&body, &version.spec);
     drop(body);
-    let mut predict = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let forwarded = parsed.and_then(|mut predict| {
+        shared.forward.http(head, &mut predict.request.parameters)?;
+        Ok(predict)
+    });
+    let mut predict = forwarded.inspect_err(|_| infer::refused(&version, received))?;
     let request = &mut predict.request;
     request.id = request_id(&head.headers);
-    let id = request.id.clone();
-    shared.forward.http(head, &mut request.parameters)?;
+    let (id, form) = (request.id.clone(), request.default_form);
     let parts = v1::split(&predict.request, &version.spec);
     let response = if parts.is_empty() {
         infer::infer(&version, predict.request, received, traced.as_ref()).await?
     } else {
         in_parts(&version, parts, received).await?
     };
-    let text = v1::encode_predictions(&version.spec, &response, predict.alone)?;
+    let text = v1::encode_predictions(&version.spec, &response, predict.alone, form)?;
     mark(traced.as_ref(), Point::ResponseComplete);
     let mut reply = mode.reply(target.name, text, |text| {
         ReplyBody::one(text).with_trace(traced)

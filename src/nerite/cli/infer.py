@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
@@ -99,4 +100,9 @@ def _short(item: object) -> str:
 
 
 def _plain(item: object) -> object:
-    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
+    if not isinstance(item, bytes):
+        return item
+    try:
+        return item.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(item).decode()}

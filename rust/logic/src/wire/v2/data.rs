@@ -4,6 +4,7 @@
 use half::{bf16, f16};
 
 use crate::DataType;
+use crate::wire::base64;
 use crate::wire::json::{
     MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, double_at,
     number_at, peek,
@@ -19,6 +20,8 @@ pub enum Fault {
     Range(Number),
     /// Arrays are nested too deep.
     Depth,
+    /// The element is no base64; the text says why.
+    Base64(String),
 }
 
 impl From<Syntax> for Fault {
@@ -154,10 +157,12 @@ fn strings(reader: &mut Reader<'_>, expected: usize) -> Result<Elements, Fault> 
     };
     let mut inner = Reader::new(reader.bytes());
     walk(reader, |bytes, at| {
-        if peek(bytes, at) != b'"' {
-            return other(bytes, at, NON_STRING);
-        }
         inner.seek(at);
+        if peek(bytes, at) != b'"' {
+            base64_element(&mut inner, &mut elements.bytes)?;
+            elements.count += 1;
+            return Ok(inner.position());
+        }
         let text = inner.text()?;
         let text = text.bytes();
         // A body of 4 GiB in one string would be needed for it not to fit.
@@ -168,6 +173,20 @@ fn strings(reader: &mut Reader<'_>, expected: usize) -> Result<Elements, Fault> 
         Ok(inner.position())
     })?;
     Ok(elements)
+}
+
+/// An element that is an object rather than a string.
+#[cold]
+fn base64_element(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let (bytes, at) = (reader.bytes(), reader.position());
+    if peek(bytes, at) != b'{' {
+        return other(bytes, at, NON_STRING);
+    }
+    base64::read(reader, out).map_err(|fault| match fault {
+        base64::Fault::Syntax(syntax) => Fault::Syntax(syntax),
+        base64::Fault::Other => Fault::Kind(NON_STRING),
+        base64::Fault::Wrong(why) => Fault::Base64(why),
+    })
 }
 
 /// The fault of an element that is of another kind, or is it no JSON at all?

@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 use crate::DataType;
 use crate::check::element_count;
 use crate::error::Error;
-use crate::message::{Asked, InferResponse, Parameter, Parameters, Tensor};
+use crate::message::{Asked, Form, InferResponse, Parameter, Parameters, Tensor};
 use crate::spec::ModelSpec;
+use crate::wire::base64;
 use crate::wire::classification::{Labels, classify};
 use crate::wire::json::write::{double, integer, string};
 
@@ -70,8 +71,8 @@ pub fn encode_response(
             .outputs
             .iter()
             .find(|output| output.name == tensor.name);
-        let (binary, classes) = listed.map_or((asked.binary_default, 0), |output| {
-            (output.binary, output.classification)
+        let (form, classes) = listed.map_or((asked.default_form, 0), |output| {
+            (output.form, output.classification)
         });
         if listed.is_some_and(|output| output.window.is_some()) {
             head(&mut out, tensor);
@@ -80,11 +81,11 @@ pub fn encode_response(
             output(
                 &mut out,
                 &classify(spec, tensor, classes, labels)?,
-                binary,
+                form,
                 &mut tail,
             )?;
         } else {
-            output(&mut out, tensor, binary, &mut tail)?;
+            output(&mut out, tensor, form, &mut tail)?;
         }
     }
     out.extend_from_slice(b"]}");
@@ -149,11 +150,11 @@ fn boolean(out: &mut Vec<u8>, value: bool) {
 fn output(
     out: &mut Vec<u8>,
     tensor: &Tensor,
-    binary: bool,
+    form: Form,
     tail: &mut SmallVec<[Bytes; 2]>,
 ) -> Result<(), Error> {
     head(out, tensor);
-    if binary {
+    if form == Form::Binary {
         out.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
         integer(out, tensor.data.len());
         out.extend_from_slice(b"}}");
@@ -163,7 +164,7 @@ fn output(
         return Ok(());
     }
     out.extend_from_slice(b"],\"data\":[");
-    data(out, tensor)?;
+    data(out, tensor, form)?;
     if out.last() == Some(&b',') {
         out.pop();
     }
@@ -187,7 +188,7 @@ fn head(out: &mut Vec<u8>, tensor: &Tensor) {
 }
 
 /// The elements, each with a comma behind it.
-pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
+pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor, form: Form) -> Result<(), Error> {
     match tensor.datatype {
         DataType::Bool => numbers(out, tensor, |out, [byte]| boolean(out, byte != 0)),
         DataType::Uint8 => numbers(out, tensor, |out, n| integer(out, u8::from_le_bytes(n))),
@@ -202,7 +203,8 @@ pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
             double(out, f64::from(f32::from_le_bytes(n)))
         }),
         DataType::Fp64 => numbers(out, tensor, |out, n| double(out, f64::from_le_bytes(n))),
-        DataType::Bytes => strings(out, tensor),
+        DataType::Bytes if form == Form::Base64 => strings(out, tensor, base64::write),
+        DataType::Bytes => strings(out, tensor, string),
         DataType::Fp16 => numbers(out, tensor, |out, n| {
             double(out, f16::from_le_bytes(n).to_f64())
         }),
@@ -229,7 +231,11 @@ fn numbers<const N: usize>(
     Ok(())
 }
 
-fn strings(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
+fn strings(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    write: impl Fn(&mut Vec<u8>, &[u8]),
+) -> Result<(), Error> {
     let (mut data, mut count) = (&*tensor.data, 0);
     while !data.is_empty() {
         let (length, rest) = data
@@ -239,7 +245,7 @@ fn strings(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
         let (text, next) = rest
             .split_at_checked(length)
             .ok_or_else(|| wrong_size(tensor))?;
-        string(out, text);
+        write(out, text);
         out.push(b',');
         (data, count) = (next, count + 1);
     }
