@@ -182,8 +182,8 @@ def test_a_bomb_over_grpc_goes_off_nowhere(server: Server, encoding: str, method
     assert fields["grpc-status"] == "8"
     assert fields["grpc-message"] == (
         f"Received message larger than max (more vs. {LIMIT}) once decompressed. Compressed "
-        "messages may become as long as --http-max-input-size says, or 32 times as long as they are "
-        "sent."
+        "messages may become as long as --http-max-input-size says, or 32 times as long as they "
+        "are sent."
     )
     assert peak.grown() < 5 * LIMIT
 
