@@ -256,7 +256,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--http-max-input-size",
         "int",
-        "Largest request body in bytes.",
+        "Largest request body in bytes, decompressed; short compressed gRPC messages too.",
         HTTP,
         default="67108864",
         option="max_request_bytes",
@@ -464,7 +464,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--access-log",
         "text",
-        "Write a line for each answered request to this file; - is standard error.",
+        "Write a line for each answered request or ended stream to this file; - is standard error.",
         LOGGING,
         option="access_log",
     ),
