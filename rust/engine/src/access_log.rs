@@ -6,13 +6,14 @@
 //! Between them is a queue with an end: when the writer falls behind, lines are dropped and counted, and no
 //! request waits for a disk.
 
+mod stream;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +23,8 @@ use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
 use parking_lot::Mutex;
 
-use crate::body::{Piece, ReplyBody, Source};
+use crate::body::{ReplyBody, Source};
+use stream::Followed;
 
 /// Lines that may wait to be written.
 const WAITING: usize = 16_384;
@@ -143,15 +145,8 @@ impl AccessLog {
         };
         if reply.body().is_streamed() {
             let log = Arc::clone(self);
-            reply.body_mut().through(|source| {
-                Box::new(Logged {
-                    source,
-                    log,
-                    line: Some(line),
-                    bytes: 0,
-                    responses: 0,
-                })
-            });
+            let follow = |source| Box::new(Followed::new(source, log, line)) as Box<dyn Source>;
+            reply.body_mut().through(follow);
         } else {
             self.write(line);
         }
@@ -185,60 +180,6 @@ fn grpc_status(fields: &HeaderMap) -> String {
     let told = fields.get("grpc-status");
     let status = told.and_then(|status| status.to_str().ok());
     status.unwrap_or("0").to_owned()
-}
-
-/// A stream that is followed to its end.
-#[derive(Debug)]
-struct Logged {
-    source: Box<dyn Source>,
-    log: Arc<AccessLog>,
-    /// `None` once it is written.
-    line: Option<Line>,
-    bytes: u64,
-    responses: u64,
-}
-
-/// What nginx writes where a client has left before it was answered in full, and gRPC's CANCELLED.
-const CLIENT_LEFT: (u16, &str) = (499, "1");
-
-impl Logged {
-    /// Writes the line of a stream that ended with these trailers, or was left by its client.
-    fn end(&mut self, trailers: Option<&HeaderMap>, left: bool) {
-        let Some(mut line) = self.line.take() else {
-            return;
-        };
-        match (&mut line.grpc_status, trailers) {
-            (Some(status), Some(trailers)) => *status = grpc_status(trailers),
-            (Some(status), None) if left => CLIENT_LEFT.1.clone_into(status),
-            (None, _) if left => line.status = CLIENT_LEFT.0,
-            _ => {}
-        }
-        line.bytes = self.bytes;
-        line.responses = Some(self.responses);
-        self.log.write(line);
-    }
-}
-
-impl Source for Logged {
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
-        let polled = self.source.poll_piece(context);
-        match &polled {
-            Poll::Ready(Piece::Data(head, tail)) => {
-                let length = head.len() + tail.iter().map(bytes::Bytes::len).sum::<usize>();
-                self.bytes += length as u64;
-                self.responses += 1;
-            }
-            Poll::Ready(Piece::End(trailers)) => self.end(trailers.as_ref(), false),
-            Poll::Pending => {}
-        }
-        polled
-    }
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        self.end(None, true);
-    }
 }
 
 fn write_lines(inbox: &Receiver<Order>, mut file: Box<dyn Write + Send>, json: bool) {
