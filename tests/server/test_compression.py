@@ -22,6 +22,7 @@ from tests.http2 import called
 from tritonclient.grpc import service_pb2
 
 from nerite.errors import InvalidArgument
+from nerite.server.door_options import DoorOptions
 from nerite.server.options import ServerOptions
 from nerite.server.server import Server
 from nerite.testing import serve
@@ -32,6 +33,16 @@ output { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] }
 """
 LIMIT = 8 << 20
 V1_CONFIG = CONFIG.replace("max_batch_size: 0", "max_batch_size: 8")
+DOORS = DoorOptions(
+    sagemaker=True,
+    sagemaker_port=0,
+    sagemaker_model="echo",
+    vertex_ai=True,
+    vertex_ai_port=0,
+    vertex_ai_model="echo",
+    vertex_ai_predict_route="/predict",
+    vertex_ai_health_route="/health",
+)
 #: One that is handled where it comes in, one that is given to a thread of its own.
 SIZES = (64, 300_000)
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -55,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name, config in {"echo": CONFIG, "rows": V1_CONFIG}.items():
         (root / name / "1").mkdir(parents=True)
         (root / name / "config.pbtxt").write_text(config)
-    options = {"max_request_bytes": LIMIT, "grpc_compression": "low"}
+    options = {"max_request_bytes": LIMIT, "grpc_compression": "low", "doors": DOORS}
     with serve(root, **options) as running:
         yield running
 
@@ -204,6 +215,26 @@ def test_a_long_message_that_shrinks_as_tensors_do_is_taken(server: Server) -> N
         told = infer(message, timeout=60, compression=grpc.Compression.Gzip)
     answer = service_pb2.ModelInferResponse.FromString(told)
     assert answer.raw_output_contents[0] == array.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("door", "path"), [("sagemaker", "/invocations"), ("vertex_ai", "/predict")]
+)
+@pytest.mark.parametrize("encoding", COMPRESS)
+def test_the_doors_of_clouds_take_compressed_bodies_under_the_same_limit(
+    server: Server, encoding: str, door: str, path: str
+) -> None:
+    for body, status in (
+        (COMPRESS[encoding](json_request(64)), 200),
+        (bomb(encoding, 40 << 20), 413),
+    ):
+        connection = http.client.HTTPConnection(*server.ports[door], timeout=20)
+        connection.request("POST", path, body, {"Content-Encoding": encoding})
+        answer = connection.getresponse()
+        assert answer.status == status, answer.read()
+        if status == 200:
+            assert json.loads(answer.read())["outputs"][0]["data"] == numbers(64).tolist()
+        connection.close()
 
 
 V1 = "/v1/models/rows:predict"
