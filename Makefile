@@ -12,6 +12,8 @@ CARGO := cargo
 MANIFEST := --manifest-path rust/Cargo.toml
 # A failed unwrap in a test is a failed test, and a table may be as long as it is.
 IN_TESTS := $(addprefix -A clippy::,unwrap_used expect_used panic print_stdout too_many_lines cognitive_complexity needless_borrow type_complexity)
+# Clients that the tests use and that cannot live in .venv.
+CLIENTS := .tools/perf_analyzer/perf_analyzer .tools/kserve/.installed
 RUST := $(shell find rust -path rust/target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name Cargo.lock \) -print 2>/dev/null)
 
 .PHONY: help setup build demo test test-rust fuzz lint fmt types docs vectors bench wheel check clean
@@ -29,7 +31,7 @@ build: $(STAMPS)/python ## build the extension again, in release mode, into .ven
 demo: $(STAMPS)/extension ## serve the example models and send them real files
 	@$(BIN)/nerite demo
 
-test: $(STAMPS)/extension $(STAMPS)/dev .tools/perf_analyzer/perf_analyzer ## run the Python tests (ARGS="-k name" chooses some)
+test: $(STAMPS)/extension $(STAMPS)/dev $(CLIENTS) ## run the Python tests (ARGS="-k name" chooses some)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 test-rust: $(STAMPS)/python ## run the Rust tests
@@ -101,6 +103,12 @@ $(STAMPS)/dev: pyproject.toml $(STAMPS)/run
 .tools/perf_analyzer/perf_analyzer: scripts/get_perf_analyzer scripts/base64.c | $(STAMPS)/python
 	@echo "getting perf_analyzer, a client that the tests use"
 	@scripts/get_perf_analyzer $(BIN)/uv $(@D)
+
+.tools/kserve/.installed: pyproject.toml | $(STAMPS)/python
+	@echo "installing KServe's package, a client that the tests use"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip install --quiet --python $(@D)/bin/python --group kserve
+	@touch $@
 
 $(STAMPS)/extension: pyproject.toml $(RUST) $(STAMPS)/run
 	@echo "building nerite._core in release mode (the first time: some minutes)"

@@ -59,7 +59,8 @@ class Reader:
             elif words[0] == "make":
                 self.run([*words, "-n"])
             elif words[0] == "curl":
-                shown = self.run(["bash", "-c", line.replace("localhost:8080", self.address)])
+                line = line.replace("localhost:8080", self.address)
+                shown = self.run(["bash", "-c", f"{line} --http1.1 --fail"])
                 assert "error" not in shown
             else:
                 assert words[0] in (NERITE, "mkdir"), line

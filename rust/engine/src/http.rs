@@ -103,9 +103,9 @@ async fn dispatch(
         }
         Route::Generate(target) => generate::whole(target, head, body, shared).await,
         Route::GenerateStream(target) => generate::streamed(target, head, body, shared).await,
-        Route::ServerLive => Ok(empty(StatusCode::OK)),
+        Route::ServerLive => Ok(healthy(br#"{"live":true}"#, shared)),
         Route::ServerReady => Ok(match shared.is_ready() {
-            true => empty(StatusCode::OK),
+            true => healthy(br#"{"ready":true}"#, shared),
             false => empty(StatusCode::BAD_REQUEST),
         }),
         Route::ModelReady(target) => {
@@ -349,6 +349,18 @@ fn metrics_page(shared: &Shared) -> Reply {
 
 fn number(text: &[u8]) -> Option<usize> {
     str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// That all is well: Triton's servers say so by the status alone, KServe's in JSON too.
+fn healthy(told: &'static [u8], shared: &Shared) -> Reply {
+    match shared.options.health_json {
+        true => with_type(
+            StatusCode::OK,
+            JSON,
+            ReplyBody::one(Bytes::from_static(told)),
+        ),
+        false => empty(StatusCode::OK),
+    }
 }
 
 /// An answer without a body.

@@ -57,6 +57,8 @@ pub struct Options {
     pub grpc_header_forward: String,
     /// What the ports of clouds lead to.
     pub doors: Doors,
+    /// Health is told in JSON too, as KServe's servers do, and not by the status alone.
+    pub health_json: bool,
 }
 
 impl Default for Options {
@@ -83,6 +85,7 @@ impl Default for Options {
             http_header_forward: String::new(),
             grpc_header_forward: String::new(),
             doors: Doors::default(),
+            health_json: false,
         }
     }
 }

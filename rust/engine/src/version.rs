@@ -206,8 +206,17 @@ impl Version {
 
     /// Refuses new requests; instances leave once what was queued is answered.
     pub fn close(&self) {
-        self.queue.lock().closed = true;
+        let mut refused = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            // Nobody waits for these, so no instance should stay for the company that they hope for.
+            queue.scheduler.sweep(&mut refused, |pending| {
+                self.lanes.is_awaited(pending.reply_to)
+            });
+        }
         self.work.notify_all();
+        self.refuse(refused, Instant::now());
     }
 
     /// Waits until no table names the version and no request is on its way to or from it, so that closing

@@ -428,6 +428,14 @@ FLAGS: tuple[Flag, ...] = (
         option="allow_cpu_metrics",
     ),
     Flag(
+        "--allow-gpu-metrics",
+        "bool",
+        "Tell utilization, memory, power and energy of NVIDIA GPUs; needs the extra 'gpu'.",
+        METRICS,
+        default="true",
+        option="allow_gpu_metrics",
+    ),
+    Flag(
         "--metrics-interval-ms",
         "int",
         "How often processor and memory are looked at.",
@@ -520,6 +528,14 @@ FLAGS: tuple[Flag, ...] = (
         option="allow_client_shm",
     ),
     Flag(
+        "--health-json",
+        "bool",
+        'Answer health with {"live":true} or {"ready":true}, as KServe does, not with nothing.',
+        SERVER,
+        default="false",
+        option="health_json",
+    ),
+    Flag(
         "--drain-delay",
         "float",
         "Seconds to go on serving after a stop signal while not ready any more.",
@@ -589,9 +605,6 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _warned(
         "--buffer-manager-thread-count", "int", "batches are gathered by the model's instances"
-    ),
-    _warned(
-        "--allow-gpu-metrics", "bool", "there are no GPU metrics; run a DCGM exporter", "false"
     ),
     _warned("--pinned-memory-pool-byte-size", "int", _NO_GPU, "0"),
     _warned("--cuda-memory-pool-byte-size", "list", _NO_GPU),
