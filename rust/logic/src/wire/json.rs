@@ -12,7 +12,7 @@ mod string;
 pub mod write;
 
 pub use number::Number;
-pub(crate) use number::{double_at, number_at};
+pub(crate) use number::{double_at, number_at, single_at};
 pub use string::Text;
 
 use smallvec::SmallVec;

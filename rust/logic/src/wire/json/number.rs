@@ -2,7 +2,7 @@
 //! Numbers: nearly all take a short way that looks at each byte once; the rest, good or bad, takes the
 //! long one. What the digits are worth is in [`super::decimal`].
 
-use super::decimal::{FARTHEST, digits, nearest};
+use super::decimal::{FARTHEST, digits, nearest, nearest_single};
 use super::{Reader, Syntax, VALUE_INVALID, peek};
 
 const TOO_BIG: &str = "Number too big to be stored in double.";
@@ -126,6 +126,21 @@ pub(crate) fn double_at(bytes: &[u8], at: usize) -> Result<(f64, usize), Syntax>
     };
     // At most 19 places, so it cannot wrap.
     let size = nearest(plain.mantissa, -(plain.places as i32));
+    Ok((if plain.negative { -size } else { size }, plain.end))
+}
+
+/// The single that the double at `at` rounds to, and where it ends.
+///
+/// # Errors
+/// If what is there is not a number or too big.
+#[inline(always)]
+#[allow(clippy::inline_always, clippy::cast_possible_truncation)]
+pub(crate) fn single_at(bytes: &[u8], at: usize) -> Result<(f32, usize), Syntax> {
+    let Some(plain) = plain(bytes, at) else {
+        let (value, end) = slow(bytes, at, Reader::long_double)?;
+        return Ok((value as f32, end));
+    };
+    let size = nearest_single(plain.mantissa, plain.places);
     Ok((if plain.negative { -size } else { size }, plain.end))
 }
 

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use crate::DataType;
 use crate::wire::json::{
     MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, double_at,
-    number_at, peek,
+    number_at, peek, single_at,
 };
 
 /// What is wrong with an element.
@@ -57,11 +57,11 @@ pub fn read_array(
     match datatype {
         DataType::Fp32 => fill(reader, expected, fp32),
         DataType::Fp16 => fill(reader, expected, |bytes, at| {
-            let (value, end) = double(bytes, at)?;
+            let (value, end) = float(bytes, at, double_at)?;
             Ok((f16::from_f64(value).to_le_bytes(), end))
         }),
         DataType::Bf16 => fill(reader, expected, |bytes, at| {
-            let (value, end) = double(bytes, at)?;
+            let (value, end) = float(bytes, at, double_at)?;
             Ok((bf16::from_f64(value).to_le_bytes(), end))
         }),
         DataType::Fp64 => fill(reader, expected, fp64),
@@ -98,7 +98,13 @@ fn walk(
                 continue 'value;
             }
         } else {
-            at = blank(bytes, each(bytes, at)?);
+            at = each(bytes, at)?;
+            // Nearly always.
+            if peek(bytes, at) == b',' {
+                at += 1;
+                continue 'value;
+            }
+            at = blank(bytes, at);
         }
         loop {
             match peek(bytes, at) {
@@ -184,25 +190,29 @@ fn other<T>(bytes: &[u8], at: usize, why: &'static str) -> Result<T, Fault> {
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn double(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
+fn float<T>(
+    bytes: &[u8],
+    at: usize,
+    read: impl Fn(&[u8], usize) -> Result<(T, usize), Syntax>,
+) -> Result<(T, usize), Fault> {
     match peek(bytes, at) {
-        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(double_at(bytes, at)?),
+        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(read(bytes, at)?),
         _ => other(bytes, at, NON_NUMBER),
     }
 }
 
 /// As Triton: through a double, so that 1e39 becomes infinite.
 #[inline(always)]
-#[allow(clippy::inline_always, clippy::cast_possible_truncation)]
+#[allow(clippy::inline_always)]
 fn fp32(bytes: &[u8], at: usize) -> Element<4> {
-    let (value, end) = double(bytes, at)?;
-    Ok(((value as f32).to_le_bytes(), end))
+    let (value, end) = float(bytes, at, single_at)?;
+    Ok((value.to_le_bytes(), end))
 }
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn fp64(bytes: &[u8], at: usize) -> Element<8> {
-    let (value, end) = double(bytes, at)?;
+    let (value, end) = float(bytes, at, double_at)?;
     Ok((value.to_le_bytes(), end))
 }
 
