@@ -33,6 +33,9 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
                 .wrapping_mul(100_000_000)
                 .wrapping_add(eight_digits(values));
             at += 8;
+            if let Some(end) = up_to_sixteen(bytes, at, mantissa) {
+                return end;
+            }
             continue;
         }
         let count = others.trailing_zeros() / 8;
@@ -53,6 +56,37 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
         at += 1;
     }
     at
+}
+
+/// Adds the digits from `at` on if at most 15 are left, as behind the first eight of a double: by then
+/// whether there are eight more is anyone's guess, so it is not asked.
+#[inline(always)]
+#[allow(clippy::inline_always, clippy::cast_possible_truncation)]
+fn up_to_sixteen(bytes: &[u8], at: usize, mantissa: &mut u64) -> Option<usize> {
+    const POWERS: [u64; 16] = {
+        let mut powers = [1; 16];
+        let mut n = 1;
+        while n < powers.len() {
+            powers[n] = powers[n - 1] * 10;
+            n += 1;
+        }
+        powers
+    };
+    let chunk = bytes.get(at..)?.first_chunk::<16>()?;
+    let values = u128::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030_3030_3030_3030_3030;
+    let others = (values.wrapping_add(0x7676_7676_7676_7676_7676_7676_7676_7676) | values)
+        & 0x8080_8080_8080_8080_8080_8080_8080_8080;
+    if others == 0 {
+        return None;
+    }
+    let count = others.trailing_zeros() / 8;
+    let aligned = values.checked_shl(128 - 8 * count).unwrap_or(0);
+    let (first, last) = (aligned as u64, (aligned >> 64) as u64);
+    *mantissa = mantissa
+        .wrapping_mul(POWERS[count as usize & 15])
+        .wrapping_add(eight_digits(first).wrapping_mul(100_000_000))
+        .wrapping_add(eight_digits(last));
+    Some(at + count as usize)
 }
 
 /// The farthest power of ten that [`nearest`] knows.
@@ -232,7 +266,11 @@ mod tests {
         let agree = |mantissa: u64, places: usize| {
             let double: f64 = format!("{mantissa}e-{places}").parse().unwrap();
             let single = nearest_single(mantissa, places);
-            assert_eq!(single.to_bits(), (double as f32).to_bits(), "{mantissa} / 10^{places}");
+            assert_eq!(
+                single.to_bits(),
+                (double as f32).to_bits(),
+                "{mantissa} / 10^{places}"
+            );
         };
         let mut noise = 0x9E37_79B9_7F4A_7C15_u64;
         for round in 0..20_000_u64 {

@@ -155,7 +155,41 @@ fn with_exponent(out: &mut Vec<u8>, text: &[u8], e: usize) {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn one_by_one(values: &[f64]) -> String {
+        let mut out = Vec::new();
+        for value in values {
+            double(&mut out, *value);
+            out.push(b',');
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    fn in_blocks(values: &[f64]) -> String {
+        let mut out = Vec::new();
+        doubles(&mut out, values.iter().copied());
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_have_the_same_texts(
+            doubles: Vec<u64>, singles: Vec<u32>, halves: Vec<u16>, plain in prop::collection::vec(-9e9..9e9, 0..200)
+        ) {
+            let mut values: Vec<f64> = doubles.into_iter().map(f64::from_bits).collect();
+            values.extend(singles.into_iter().map(|bits| f64::from(f32::from_bits(bits))));
+            values.extend(halves.into_iter().map(|bits| f16::from_bits(bits).to_f64()));
+            values.extend(plain);
+            values.extend([0.0, -0.0, 1e-5, 9.999e-6, 1e16, -1e16, f64::NAN, f64::INFINITY, 5e-324]);
+            prop_assert_eq!(in_blocks(&values), one_by_one(&values));
+            values.reverse();
+            prop_assert_eq!(in_blocks(&values), one_by_one(&values));
+        }
+    }
 
     #[test]
     fn doubles_look_as_rapidjson_writes_them() {

@@ -5,8 +5,8 @@ use half::{bf16, f16};
 
 use crate::DataType;
 use crate::wire::json::{
-    MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, double_at,
-    number_at, peek, single_at,
+    MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, long_double_at,
+    number_at, peek, plain_double, plain_single,
 };
 
 /// What is wrong with an element.
@@ -57,11 +57,11 @@ pub fn read_array(
     match datatype {
         DataType::Fp32 => fill(reader, expected, fp32),
         DataType::Fp16 => fill(reader, expected, |bytes, at| {
-            let (value, end) = float(bytes, at, double_at)?;
+            let (value, end) = double(bytes, at)?;
             Ok((f16::from_f64(value).to_le_bytes(), end))
         }),
         DataType::Bf16 => fill(reader, expected, |bytes, at| {
-            let (value, end) = float(bytes, at, double_at)?;
+            let (value, end) = double(bytes, at)?;
             Ok((bf16::from_f64(value).to_le_bytes(), end))
         }),
         DataType::Fp64 => fill(reader, expected, fp64),
@@ -188,31 +188,36 @@ fn other<T>(bytes: &[u8], at: usize, why: &'static str) -> Result<T, Fault> {
     })
 }
 
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn float<T>(
-    bytes: &[u8],
-    at: usize,
-    read: impl Fn(&[u8], usize) -> Result<(T, usize), Syntax>,
-) -> Result<(T, usize), Fault> {
+/// What [`plain_double`] and [`plain_single`] leave over: long numbers, words, and what is no number.
+#[cold]
+fn rare(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
     match peek(bytes, at) {
-        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(read(bytes, at)?),
+        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(long_double_at(bytes, at)?),
         _ => other(bytes, at, NON_NUMBER),
     }
 }
 
-/// As Triton: through a double, so that 1e39 becomes infinite.
 #[inline(always)]
 #[allow(clippy::inline_always)]
+fn double(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
+    plain_double(bytes, at).map_or_else(|| rare(bytes, at), Ok)
+}
+
+/// As Triton: through a double, so that 1e39 becomes infinite.
+#[inline(always)]
+#[allow(clippy::inline_always, clippy::cast_possible_truncation)]
 fn fp32(bytes: &[u8], at: usize) -> Element<4> {
-    let (value, end) = float(bytes, at, single_at)?;
+    let (value, end) = match plain_single(bytes, at) {
+        Some(found) => found,
+        None => rare(bytes, at).map(|(value, end)| (value as f32, end))?,
+    };
     Ok((value.to_le_bytes(), end))
 }
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn fp64(bytes: &[u8], at: usize) -> Element<8> {
-    let (value, end) = float(bytes, at, double_at)?;
+    let (value, end) = double(bytes, at)?;
     Ok((value.to_le_bytes(), end))
 }
 
