@@ -7,7 +7,8 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Compiled, as pip does: where PYTHONDONTWRITEBYTECODE is set, every start would compile all that it imports.
+PIP := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 CARGO := cargo
 MANIFEST := --manifest-path rust/Cargo.toml
 # A failed unwrap in a test is a failed test, and a table may be as long as it is.
@@ -113,4 +114,5 @@ $(STAMPS)/dev: pyproject.toml $(STAMPS)/run
 $(STAMPS)/extension: pyproject.toml $(RUST) $(STAMPS)/run
 	@echo "building nerite._core in release mode (the first time: some minutes)"
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --release --uv
+	@$(BIN)/python -m compileall -q src
 	@touch $@

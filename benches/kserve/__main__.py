@@ -10,10 +10,12 @@ probe waits while a model computes for some seconds. KServe's package is in `.to
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ import sklearn
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+import nerite
 from benches.load import h2load, payload, report, repository, wrk
 from benches.load.answers import LOOPBACK, WrongAnswer, get
 from benches.load.cpu import cpu_seconds, two_cores
@@ -82,7 +85,9 @@ class Nerite(Iris):
     """`nerite serve` in KServe's mode."""
 
     def prepare(self, progress: Progress) -> None:
-        """Built by `make setup`."""
+        """Built by `make setup`; compiled, as pip compiled the other's packages."""
+        compileall.compile_dir(Path(nerite.__file__).parent, quiet=1)
+        compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)
 
     def launch(self, folder: Path, ports: Ports) -> Launch:
         """The joblib file, which needs --trust as any pickle does."""

@@ -6,8 +6,8 @@ use half::{bf16, f16};
 use crate::DataType;
 use crate::wire::base64;
 use crate::wire::json::{
-    MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, double_at,
-    number_at, peek,
+    MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, long_double_at,
+    number_at, peek, plain_double, plain_single,
 };
 
 /// What is wrong with an element.
@@ -101,7 +101,13 @@ fn walk(
                 continue 'value;
             }
         } else {
-            at = blank(bytes, each(bytes, at)?);
+            at = each(bytes, at)?;
+            // Nearly always.
+            if peek(bytes, at) == b',' {
+                at += 1;
+                continue 'value;
+            }
+            at = blank(bytes, at);
         }
         loop {
             match peek(bytes, at) {
@@ -201,21 +207,30 @@ fn other<T>(bytes: &[u8], at: usize, why: &'static str) -> Result<T, Fault> {
     })
 }
 
+/// What [`plain_double`] and [`plain_single`] leave over: long numbers, words, and what is no number.
+#[cold]
+fn rare(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
+    match peek(bytes, at) {
+        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(long_double_at(bytes, at)?),
+        _ => other(bytes, at, NON_NUMBER),
+    }
+}
+
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn double(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
-    match peek(bytes, at) {
-        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(double_at(bytes, at)?),
-        _ => other(bytes, at, NON_NUMBER),
-    }
+    plain_double(bytes, at).map_or_else(|| rare(bytes, at), Ok)
 }
 
 /// As Triton: through a double, so that 1e39 becomes infinite.
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::cast_possible_truncation)]
 fn fp32(bytes: &[u8], at: usize) -> Element<4> {
-    let (value, end) = double(bytes, at)?;
-    Ok(((value as f32).to_le_bytes(), end))
+    let (value, end) = match plain_single(bytes, at) {
+        Some(found) => found,
+        None => rare(bytes, at).map(|(value, end)| (value as f32, end))?,
+    };
+    Ok((value.to_le_bytes(), end))
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use crate::message::{Asked, Form, InferResponse, Parameter, Parameters, Tensor};
 use crate::spec::ModelSpec;
 use crate::wire::base64;
 use crate::wire::classification::{Labels, classify};
-use crate::wire::json::write::{double, integer, string};
+use crate::wire::json::write::{double, doubles, integer, string};
 
 /// Answers up to this size are one buffer: copying is cheaper than a second piece to write.
 const SMALL: usize = 4096;
@@ -92,12 +92,12 @@ pub fn encode_response(
     Ok(seal(out, tail))
 }
 
-/// About how many bytes the head will have.
+/// About how many bytes the head will have, but for large tensors: these ask for room if they are text.
 pub(super) fn capacity(response: &InferResponse) -> usize {
     let outputs = response
         .outputs
         .iter()
-        .map(|tensor| 128 + tensor.name.len() + tensor.data.len());
+        .map(|tensor| 128 + tensor.name.len() + 5 * tensor.data.len().min(SMALL));
     256 + 64 * response.parameters.len() + outputs.sum::<usize>()
 }
 
@@ -199,18 +199,12 @@ pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor, form: Form) -> Result<(),
         DataType::Int16 => numbers(out, tensor, |out, n| integer(out, i16::from_le_bytes(n))),
         DataType::Int32 => numbers(out, tensor, |out, n| integer(out, i32::from_le_bytes(n))),
         DataType::Int64 => numbers(out, tensor, |out, n| integer(out, i64::from_le_bytes(n))),
-        DataType::Fp32 => numbers(out, tensor, |out, n| {
-            double(out, f64::from(f32::from_le_bytes(n)))
-        }),
-        DataType::Fp64 => numbers(out, tensor, |out, n| double(out, f64::from_le_bytes(n))),
+        DataType::Fp32 => floats(out, tensor, |n| f64::from(f32::from_le_bytes(n))),
+        DataType::Fp64 => floats(out, tensor, f64::from_le_bytes),
+        DataType::Fp16 => floats(out, tensor, |n| f16::from_le_bytes(n).to_f64()),
+        DataType::Bf16 => floats(out, tensor, |n| bf16::from_le_bytes(n).to_f64()),
         DataType::Bytes if form == Form::Base64 => strings(out, tensor, base64::write),
         DataType::Bytes => strings(out, tensor, string),
-        DataType::Fp16 => numbers(out, tensor, |out, n| {
-            double(out, f16::from_le_bytes(n).to_f64())
-        }),
-        DataType::Bf16 => numbers(out, tensor, |out, n| {
-            double(out, bf16::from_le_bytes(n).to_f64())
-        }),
     }
 }
 
@@ -220,15 +214,35 @@ fn numbers<const N: usize>(
     tensor: &Tensor,
     write: impl Fn(&mut Vec<u8>, [u8; N]),
 ) -> Result<(), Error> {
-    let (elements, rest) = tensor.data.as_chunks::<N>();
-    if !rest.is_empty() || element_count(&tensor.shape) != i64::try_from(elements.len()).ok() {
-        return Err(wrong_size(tensor));
-    }
+    let elements = elements(tensor)?;
+    out.reserve((2 * N + 2) * elements.len());
     for element in elements {
         write(out, *element);
         out.push(b',');
     }
     Ok(())
+}
+
+#[inline]
+fn floats<const N: usize>(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    value: impl Fn([u8; N]) -> f64,
+) -> Result<(), Error> {
+    let elements = elements(tensor)?;
+    // Most have 17 digits, a point, a zero before it and a comma.
+    out.reserve(20 * elements.len());
+    doubles(out, elements.iter().map(|element| value(*element)));
+    Ok(())
+}
+
+/// The elements, which must be as many as the shape says.
+fn elements<const N: usize>(tensor: &Tensor) -> Result<&[[u8; N]], Error> {
+    let (elements, rest) = tensor.data.as_chunks::<N>();
+    if !rest.is_empty() || element_count(&tensor.shape) != i64::try_from(elements.len()).ok() {
+        return Err(wrong_size(tensor));
+    }
+    Ok(elements)
 }
 
 fn strings(
