@@ -213,8 +213,7 @@ def test_one_of_two_copies_that_is_killed_leaves_the_other(running: Up) -> None:
     wait_gone(first)
     for _ in range(20):
         assert post(url, {"secs": 0})["pid"] != first
-    running.watch("few", lambda _: len(set(running.processes("few")) - {first}) == 2)
-    assert second in running.processes("few")
+    assert second in running.processes_when("few", lambda now: len({*now} - {first}) == 2)
 
 
 def test_a_change_of_min_replicas_starts_and_ends_copies(running: Up, tmp_path: Path) -> None:
@@ -223,8 +222,8 @@ def test_a_change_of_min_replicas_starts_and_ends_copies(running: Up, tmp_path: 
     for count in (3, 1):
         write(file, odd("never", minReplicas=count))
         assert running.run("apply", "-f", file).returncode == 0
-        running.watch("never", lambda _, c=count: len(running.processes("never")) == c)
-        assert set(kept) & set(running.processes("never")) or count == 1
+        now = running.processes_when("never", lambda now, count=count: len(now) == count)
+        assert set(kept) <= set(now)
     assert running.service("never")["status"]["modelStatus"]["copies"]["totalCopies"] == 1
 
 
@@ -232,7 +231,7 @@ def test_a_process_that_hangs_is_ended_and_started_anew(running: Up) -> None:
     url = url_of(running.service("hanging"))
     (before,) = running.processes("hanging")
     post(url, {"hang": True})
-    running.watch("hanging", lambda _: before not in running.processes("hanging"))
+    running.processes_when("hanging", lambda now: before not in now)
     value = running.ready("hanging")
     assert post(url, {})["pid"] != before
     failure = value["status"]["modelStatus"]["lastFailureInfo"]
