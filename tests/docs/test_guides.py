@@ -105,13 +105,11 @@ def test_every_block_of_the_guide_works(guide: Path) -> None:
 
 def test_the_guide_of_kserve_tells_the_defaults_that_hold() -> None:
     from nerite.cli.kserve_flags import DEFAULTS
-    from nerite.kserve.export import PRIORITY
 
     text = (CHECKOUT / "docs/guides/kserve.md").read_text()
     assert f"--drain-delay={DEFAULTS['--drain-delay']}`" in text
     assert f"--exit-timeout-secs={DEFAULTS['--exit-timeout-secs']}`" in text
     assert f"HTTP on {DEFAULTS['--http-port']}, gRPC on {DEFAULTS['--grpc-port']}" in text
-    assert f"Their priority is {PRIORITY};" in text
 
 
 def test_the_service_of_the_guide_gets_the_runtime_of_the_guide(tmp_path: Path) -> None:

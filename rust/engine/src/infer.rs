@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nerite_logic::Error;
-use nerite_logic::check::check;
+use nerite_logic::check::{adapt, check};
 use nerite_logic::message::{InferRequest, InferResponse};
+use nerite_logic::{Error, parts};
 
+use crate::in_parts;
 use crate::lane;
 use crate::responses::{self, Responses};
 use crate::statistics::Failure;
@@ -19,6 +20,26 @@ use crate::version::Version;
 /// # Errors
 /// What the check, the queue or the model has to say.
 pub async fn infer(
+    version: &Arc<Version>,
+    mut request: InferRequest,
+    received: Instant,
+    traced: Option<&Traced>,
+) -> Result<InferResponse, Error> {
+    if version.spec.as_kserve {
+        adapt(&mut request, &version.spec).inspect_err(|_| refused(version, received))?;
+        let cut = parts::split(&request, &version.spec);
+        if !cut.is_empty() {
+            return in_parts::infer(version, cut, received).await;
+        }
+    }
+    whole(version, request, received, traced).await
+}
+
+/// The same with a request that is as its model declares it.
+///
+/// # Errors
+/// As above.
+pub async fn whole(
     version: &Arc<Version>,
     mut request: InferRequest,
     received: Instant,

@@ -47,6 +47,7 @@ mod dialects;
 mod failure;
 mod generate;
 mod grpc_stream;
+mod in_parts;
 mod infer;
 pub mod listening;
 pub mod metadata;

@@ -14,6 +14,7 @@ pub mod error;
 pub mod forwarding;
 pub mod gateway;
 pub mod message;
+pub mod parts;
 pub mod quantiles;
 pub mod schedulers;
 pub mod spec;

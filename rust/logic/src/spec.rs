@@ -13,6 +13,9 @@ use serde::Deserialize;
 use crate::DataType;
 use crate::error::Error;
 
+/// The parameter of a configuration that says [`ModelSpec::as_kserve`].
+const AS_KSERVE: &str = "accept_as_kserve";
+
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoSpec {
@@ -131,6 +134,8 @@ pub struct ModelSpec {
     pub decoupled: bool,
     /// How requests become batches.
     pub scheduler: SchedulerSpec,
+    /// It takes and answers what KServe's own servers do, which look at an input's rows alone.
+    pub as_kserve: bool,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
     /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
@@ -163,6 +168,16 @@ impl ModelSpec {
             .find(|(_, input)| &*input.name == name)
     }
 
+    /// The dimensions of an output as clients see them, behind the batch dimension. KServe's servers answer
+    /// with the array as it is: one value per row is one dimension, which no `dims` can say.
+    #[must_use]
+    pub fn answered_dims<'a>(&self, output: &'a IoSpec) -> &'a [i64] {
+        match &output.reshape {
+            Some(reshape) if self.as_kserve => reshape,
+            _ => &output.dims,
+        }
+    }
+
     /// The declared output called `name`.
     #[must_use]
     pub fn output(&self, name: &str) -> Option<&IoSpec> {
@@ -190,7 +205,15 @@ struct Config {
     #[serde(default)]
     metric_tags: BTreeMap<String, String>,
     #[serde(default)]
+    parameters: BTreeMap<String, ConfigParameter>,
+    #[serde(default)]
     model_metrics: ModelMetrics,
+}
+
+#[derive(Deserialize)]
+struct ConfigParameter {
+    #[serde(default)]
+    string_value: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -308,6 +331,10 @@ impl Config {
                 Some(dynamic) => SchedulerSpec::Dynamic(dynamic.into_settings()),
                 None => SchedulerSpec::Default,
             },
+            as_kserve: self
+                .parameters
+                .get(AS_KSERVE)
+                .is_some_and(|parameter| parameter.string_value == "true"),
             metric_tags: self.metric_tags,
             histogram_buckets: self.model_metrics.into_buckets(),
             name: self.name.into(),

@@ -36,8 +36,12 @@ def runtime(
         str, typer.Option(help="Make ServingRuntimes of this namespace, not of the cluster.")
     ] = "",
     priority: Annotated[
-        int, typer.Option(help="The higher is chosen; KServe's own have 1 to 3.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            help="The highest is chosen; KServe's own have 1 to 3, so 4 takes their services over. "
+            "Without one, services keep the runtime that they have."
+        ),
+    ] = None,
     auto_select: Annotated[
         bool, typer.Option(help="Also for services that name no runtime.")
     ] = True,

@@ -2,13 +2,20 @@
 //! What changes in a head from one hop to the next.
 
 use hyper::HeaderMap;
-use hyper::header::{CONNECTION, Entry, HOST, HeaderName, HeaderValue, TE};
+use hyper::header::{CONNECTION, Entry, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use nerite_logic::gateway::headers::{ends_here, named_by_connection};
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Whether a request asks for another protocol on its connection, which ends here.
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
 
 /// Removes what meant this hop only; `TE: trailers` stays, because gRPC asks for it end to end.
 pub fn strip(headers: &mut HeaderMap) {

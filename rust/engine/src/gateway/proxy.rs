@@ -88,6 +88,11 @@ async fn route(
     {
         return Err(too_large(component, Some(length), limit));
     }
+    if hops::asks_for_websocket(&head.headers) {
+        let text = "WebSocket connections do not pass the gateway; open them to the component's own \
+            address, which `nerite get isvc -o wide` shows";
+        return Err(component.failure(Kind::Unsupported, text));
+    }
     hops::strip(&mut head.headers);
     hops::tell_origin(&mut head.headers, &origin.peer, &authority, found.prefix);
     let errand = Errand {
@@ -274,28 +279,38 @@ fn next_uri(uri: &Uri, found: &Found<'_>, speech: Speech, authority: &str) -> Re
 pub async fn forward(
     component: &Component,
     speech: Speech,
+    request: Request<Outgoing>,
+    shared: &Shared,
+) -> Result<Response<Reply>, Failure> {
+    let sent = forward_in_time(component, speech, request, shared);
+    let Some(limit) = component.timeout else {
+        return sent.await;
+    };
+    tokio::time::timeout(limit, sent).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", limit.as_secs_f64());
+        Err(component.failure(Kind::Late, &text))
+    })
+}
+
+async fn forward_in_time(
+    component: &Component,
+    speech: Speech,
     mut request: Request<Outgoing>,
     shared: &Shared,
 ) -> Result<Response<Reply>, Failure> {
     let mut unreachable = String::new();
-    for replica in component.candidates(speech)? {
+    let group = component.turn()?;
+    let mut place = component.pass(group).await?;
+    for replica in component.candidates(group, speech)? {
         let Some(address) = replica.address(speech) else {
             continue;
         };
-        let working = Working::on(&replica);
-        let sent = upstream::send(address, speech, request, &shared.reach);
-        let sent = match component.timeout {
-            None => sent.await,
-            Some(limit) => match tokio::time::timeout(limit, sent).await {
-                Ok(sent) => sent,
-                Err(_) => {
-                    let text = format!("no answer within {} s", limit.as_secs_f64());
-                    return Err(component.failure(Kind::Late, &text));
-                }
-            },
-        };
-        match sent {
-            Ok(answered) => return Ok(passed_on(answered, working)),
+        let mut working = Working::on(&replica);
+        match upstream::send(address, speech, request, &shared.reach).await {
+            Ok(answered) => {
+                working.place = place.take();
+                return Ok(passed_on(answered, working));
+            }
             Err(Unanswered::Unreachable(unsent, why)) => {
                 request = *unsent;
                 unreachable = why;
