@@ -63,7 +63,7 @@ def _fate(path: str) -> str:
         where = where.rpartition(".")[0]
     if here == "nothing":
         return f"changes nothing: {fates.NOTHING[where]}"
-    return f"**refused**: {sentence(fates.REFUSED[where][1])}"
+    return f"refused: {sentence(fates.REFUSED[where][1])}"
 
 
 def _type(field: Field) -> str:
