@@ -23,6 +23,7 @@ from types import TracebackType
 _BLOCK = re.compile(
     r'(?:^<!-- not run: (.+?) -->\n)?^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S
 )
+_CLIENT = re.compile(r"\bnerite (?:infer|models load|models unload|models)\b")
 _PORT = re.compile(r"\b800[012]\b")
 
 
@@ -81,6 +82,8 @@ class Reader:
             self.serve(text)
         else:
             assert block.kind == "sh", block
+            # These take their server from a flag, which a reader with the usual ports can leave out.
+            text = _CLIENT.sub(rf"\g<0> --url http://localhost:{self.ports['8000']}", text)
             self.run(["bash", "-euo", "pipefail", "-c", text])
 
     def compare(self, block: Block) -> None:
@@ -122,10 +125,12 @@ class Reader:
             )
         assert self.server.stdout is not None
         self.shown = ""
-        while "nerite models --url" not in self.shown:
+        while "try: curl" not in self.shown:
             line = self.server.stdout.readline()
             assert line, f"{text} ended before it was ready:\n{self.shown}\n{self.log()}"
             self.shown += line
+        if "curl http:" in self.shown:
+            self.shown += self.server.stdout.readline()  # how to list the models
 
     def stop(self) -> None:
         if self.server is not None:
