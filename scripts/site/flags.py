@@ -46,6 +46,8 @@ def _rows(flags: list[Flag], triton: dict[str, str]) -> list[tuple[str, ...]]:
 
 def _what(flag: Flag) -> str:
     text = sentence(flag.help)
+    if flag.help.startswith(flag.choices or ("-",)):  # a value is written as it is meant
+        text = flag.help[0] + text[1:]
     if flag.choices:
         text += f" One of {', '.join(map(code, flag.choices))}."
     if flag.idle:

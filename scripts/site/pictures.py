@@ -18,7 +18,7 @@ from rich.text import Text
 
 FOLDER = Path(__file__).parents[2] / "docs/pictures"
 #: D2's themes: neutral on light ground, and one for dark ground.
-_THEMES = ("--theme=0", "--dark-theme=200", "--pad=10")
+_THEMES = ("--theme=0", "--dark-theme=200", "--pad=4", "--layout=elk")
 _FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
 
