@@ -15,7 +15,8 @@ from nerite.cli.app import app
 _HEAD = f"""{NOTE}
 # Command line
 
-Exit codes: 0 if it is done; 1 for wrong words, a problem that was found, or an error, which is told in one line on standard error.
+Exit codes: 0 if it is done; 1 for wrong words, a problem that was found, or an error, which is
+told in one line on standard error.
 `-h` or `--help` shows the same as this page.
 """
 

@@ -18,8 +18,10 @@ from nerite.config.schema import DESCRIPTOR, entry_of, is_map, is_repeated
 _HEAD = f"""{NOTE}
 # Model configuration
 
-Every field of `config.pbtxt`, `config.yaml` and `config.json`, and what becomes of it: it is used, or it changes nothing here (with the
-reason), or a model that relies on it is refused with a text that names the field. Most can be left out: see
+Every field of `config.pbtxt`, `config.yaml` and `config.json`, and what becomes of it: it is
+used, or it changes nothing here (with the
+reason), or a model that relies on it is refused with a text that names the field. Most can be
+left out: see
 [Model repositories](../guides/repository.md). `nerite check` tells every mistake with its place.
 
 """

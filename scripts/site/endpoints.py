@@ -24,9 +24,12 @@ _MODEL = {
 _HEAD = f"""{NOTE}
 # HTTP
 
-The paths of port 8000, as the server's own OpenAPI document has them: `/openapi.json`, shown at `/docs`, where requests can be tried.
-There every model stands with its own tensors; here `MODEL` is any model. `/versions/N` may follow the name of a model.
-Errors are `{{"error": "TEXT"}}` with a status of [this table](errors.md). The metrics port answers `GET /metrics` only.
+The paths of port 8000, as the server's own OpenAPI document has them: `/openapi.json`, shown at
+`/docs`, where requests can be tried.
+There every model stands with its own tensors; here `MODEL` is any model. `/versions/N` may follow
+the name of a model.
+Errors are `{{"error": "TEXT"}}` with a status of [this table](errors.md). The metrics port
+answers `GET /metrics` only.
 
 """
 

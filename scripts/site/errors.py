@@ -20,8 +20,10 @@ _MEANING = re.compile(r"^    /// (.*(?:\n    /// .*)*)\n    (\w+),$", re.M)
 _HEAD = f"""{NOTE}
 # Errors
 
-Over HTTP an error is its status and `{{"error": "TEXT"}}`, over gRPC a status and its text. Texts are Triton's where Triton has one,
-so clients that look for a text find it. [Troubleshooting](../guides/troubleshooting.md) has the ones people meet.
+Over HTTP an error is its status and `{{"error": "TEXT"}}`, over gRPC a status and its text. Texts
+are Triton's where Triton has one,
+so clients that look for a text find it. [Troubleshooting](../guides/troubleshooting.md) has the
+ones people meet.
 
 """
 

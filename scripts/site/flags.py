@@ -14,8 +14,10 @@ _TRITON = Path(__file__).parents[2] / "tests/cli/triton_flags.json"
 _HEAD = f"""{NOTE}
 # Flags of `nerite serve`
 
-Every flag that the command takes. Those of Triton have Triton's names and defaults; where Nerite's default is another, both are shown.
-Flags may be written `--flag=value` or `--flag value`. [The same on the command line](cli.md#nerite-serve): `nerite serve --help`.
+Every flag that the command takes. Those of Triton have Triton's names and defaults; where
+Nerite's default is another, both are shown.
+Flags may be written `--flag=value` or `--flag value`. [The same on the command
+line](cli.md#nerite-serve): `nerite serve --help`.
 """
 _TELL = {
     "warned": "Accepted with a warning, so that a command line of Triton's need not be edited.",

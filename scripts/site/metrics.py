@@ -16,7 +16,8 @@ from nerite.testing import serve
 _HEAD = f"""{NOTE}
 # Metrics
 
-What `http://HOST:8002/metrics` tells, in Prometheus' text form. Families that begin with `nv_` are Triton's under Triton's names,
+What `http://HOST:8002/metrics` tells, in Prometheus' text form. Families that begin with `nv_`
+are Triton's under Triton's names,
 `nerite_` are Nerite's own; Python models add theirs. [How to scrape it](../guides/observation.md).
 
 """
@@ -69,7 +70,6 @@ def _labels(name: str, page: str) -> tuple[str, ...]:
 def page() -> str:
     """All families in the order of the page."""
     rows = [
-        (code(f.name), f.kind, ", ".join(map(code, f.labels)), sentence(f.help))
-        for f in families()
+        (code(f.name), f.kind, ", ".join(map(code, f.labels)), sentence(f.help)) for f in families()
     ]
     return _HEAD + table(("family", "kind", "labels", "what it counts"), rows)

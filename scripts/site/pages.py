@@ -7,9 +7,19 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from scripts.site import (
+    cli,
+    configuration,
+    endpoints,
+    errors,
+    flags,
+    metrics,
+    pictures,
+    python_names,
+    rpcs,
+)
+
 from benches import publish
-from scripts.site import cli, configuration, endpoints, errors, flags, metrics, pictures, rpcs
-from scripts.site import python_names
 
 _CHECKOUT = Path(__file__).parents[2]
 STAGE = _CHECKOUT / "build/site"

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from scripts.site.tables import NOTE
+
 import nerite
 from nerite.backends.python import shim
-from scripts.site.tables import NOTE
 
 TESTING = ("serve", "batch_of", "answers_of", "model_for", "FakeRequest", "BackendContract")
 _FIRST = ("Server", "ServerOptions", "ModelConfig", "check_path")
@@ -13,10 +14,12 @@ _CONTRACT = ("Backend", "Model", "Device", "Batch", "Request", "Executed")
 _HEAD = f"""{NOTE}
 # Python
 
-What `import nerite` has; everything else in the package is internal and may change. Importing it starts nothing and loads nothing heavy.
+What `import nerite` has; everything else in the package is internal and may change. Importing it
+starts nothing and loads nothing heavy.
 """
 _MODEL_PY = """
-What a `model.py` imports as `triton_python_backend_utils`, usually as `pb_utils`: names and behaviour are Triton's.
+What a `model.py` imports as `triton_python_backend_utils`, usually as `pb_utils`: names and
+behaviour are Triton's.
 [How to write one](../guides/python-models.md).
 """
 

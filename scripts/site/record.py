@@ -61,7 +61,8 @@ def prepare(folder: Path) -> None:
     page = _PAGE.read_text()
     train = re.search(r"^```python\n(.*?)^```", page, re.M | re.S)
     service = re.search(r'^```yaml title="irises.yaml"\n(.*?)^```', page, re.M | re.S)
-    assert train is not None and service is not None
+    assert train is not None
+    assert service is not None
     subprocess.run([sys.executable, "-c", train[1]], cwd=folder, check=True)
     (folder / "irises.yaml").write_text(service[1])
     (folder / "models/irises").mkdir(parents=True)
@@ -81,8 +82,9 @@ def record(folder: Path) -> dict[str, str]:
             shown(
                 [*up, "--http-port=0", "--grpc-port=0"],
                 folder,
-                lambda text: "meanwhile" in (last := _CLEARED.split(text)[-1])
-                and last.count("True") >= 2,
+                lambda text: (
+                    "meanwhile" in (last := _CLEARED.split(text)[-1]) and last.count("True") >= 2
+                ),
             ),
         ),
     }
@@ -97,7 +99,9 @@ def _usual_ports(text: str) -> str:
     told = re.search(r"HTTP on 127\.0\.0\.1:(\d+), gRPC on 127\.0\.0\.1:(\d+)", text)
     if told is not None:
         text = text.replace(told[1], "8080").replace(told[2], "8081")
-    text = re.sub(r"(?<=try: curl http://127\.0\.0\.1:)\d+|(?<=--url http://127\.0\.0\.1:)\d+", "8000", text)
+    text = re.sub(
+        r"(?<=try: curl http://127\.0\.0\.1:)\d+|(?<=--url http://127\.0\.0\.1:)\d+", "8000", text
+    )
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"
 
 

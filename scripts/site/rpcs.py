@@ -17,8 +17,10 @@ _FILE = Path(__file__).parents[2] / "rust/logic/src/wire/grpc/descriptors.binpb"
 _HEAD = f"""{NOTE}
 # gRPC
 
-The services of port 8001. The messages are those of Triton's `grpc_service.proto`, so the stubs of `tritonclient` fit; the server
-answers reflection, so `grpcurl` needs no files. What a call may be refused with is in [Errors](errors.md).
+The services of port 8001. The messages are those of Triton's `grpc_service.proto`, so the stubs
+of `tritonclient` fit; the server
+answers reflection, so `grpcurl` needs no files. What a call may be refused with is in
+[Errors](errors.md).
 
 """
 

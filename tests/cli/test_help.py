@@ -55,8 +55,11 @@ SHELLS = [
     ("bash", {"COMP_WORDS": "nerite mod", "COMP_CWORD": "1"}, "models"),
     ("bash", {"COMP_WORDS": "nerite serve --grpc-po", "COMP_CWORD": "2"}, "--grpc-port"),
     ("zsh", {"_TYPER_COMPLETE_ARGS": "nerite exp"}, "explain"),
-    ("fish", {"_TYPER_COMPLETE_ARGS": "nerite st", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
-     "storage-initializer"),
+    (
+        "fish",
+        {"_TYPER_COMPLETE_ARGS": "nerite st", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        "storage-initializer",
+    ),
 ]
 
 

@@ -82,7 +82,7 @@ class Reader:
             self.serve(text)
         else:
             assert block.kind == "sh", block
-            # These take their server from a flag, which a reader with the usual ports can leave out.
+            # With the usual ports a reader can leave this flag out.
             text = _CLIENT.sub(rf"\g<0> --url http://localhost:{self.ports['8000']}", text)
             self.run(["bash", "-euo", "pipefail", "-c", text])
 

@@ -13,9 +13,7 @@ from tests.docs.following import Reader, blocks_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 APART = {"guides/kserve.md", "guides/local-kserve.md", "coming-from/triton.md"}
-PAGES = [
-    page for page in sorted(DOCS.rglob("*.md")) if str(page.relative_to(DOCS)) not in APART
-]
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if str(page.relative_to(DOCS)) not in APART]
 pytestmark = pytest.mark.timeout(120)
 
 

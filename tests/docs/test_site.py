@@ -8,9 +8,18 @@ import re
 from pathlib import Path
 
 import pytest
-from scripts.site import cli, configuration, endpoints, errors, flags, metrics, pages, rpcs
 from scripts.site import __main__ as site
-from scripts.site import python_names
+from scripts.site import (
+    cli,
+    configuration,
+    endpoints,
+    errors,
+    flags,
+    metrics,
+    pages,
+    python_names,
+    rpcs,
+)
 from tests.models.test_every_field import fields
 
 import nerite
@@ -27,7 +36,9 @@ def test_the_site_is_built_without_a_complaint() -> None:
     assert site.main() == 0
     built = CHECKOUT / "build/docs"
     shown = {str(path.relative_to(built).with_suffix("")) for path in built.rglob("*.html")}
-    assert {str(path).removesuffix(".md") for path, _ in pages.everything() if ".md" in path} <= shown
+    assert {
+        str(path).removesuffix(".md") for path, _ in pages.everything() if ".md" in path
+    } <= shown
     assert "ServerOptions" in (built / "reference/python.html").read_text()
 
 

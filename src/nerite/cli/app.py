@@ -41,7 +41,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("serve", epilog=examples.of("serve"), help=serve.HELP, no_args_is_help=True)(serve.serve)
+app.command("serve", epilog=examples.of("serve"), help=serve.HELP, no_args_is_help=True)(
+    serve.serve
+)
 app.command("check", epilog=examples.of("check"), no_args_is_help=True)(check.check)
 app.command("explain", epilog=examples.of("explain"), no_args_is_help=True)(explain.explain)
 app.add_typer(export.app, name="export")
@@ -56,7 +58,9 @@ app.command("infer", epilog=examples.of("infer"), no_args_is_help=True)(infer.in
 app.add_typer(models.app, name="models")
 app.command("backends", epilog=examples.of("backends"))(backends.backends)
 app.add_typer(keys.keys, name="keys")
-app.command("storage-initializer", epilog=examples.of("storage-initializer"), no_args_is_help=True)(storage_initializer.storage_initializer)
+app.command("storage-initializer", epilog=examples.of("storage-initializer"), no_args_is_help=True)(
+    storage_initializer.storage_initializer
+)
 app.command("demo")(demo.demo)
 app.command("version")(version.version)
 

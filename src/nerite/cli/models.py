@@ -14,8 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nerite.cli import examples
-from nerite.cli import screen
+from nerite.cli import examples, screen
 from nerite.cli.client import API_KEY, DEFAULT_URL, Client
 from nerite.errors import InvalidArgument
 
