@@ -31,7 +31,7 @@ def page() -> str:
         (
             _HEAD,
             "\n## Servers and configurations\n\n",
-            *(_asked(f"nerite.{name}") for name in _FIRST),
+            *(_asked(f"nerite.{name}", whole=True) for name in _FIRST),
             "\n## Backends\n\n[How to write one](../guides/backends.md).\n\n",
             *(_asked(f"nerite.{name}") for name in _CONTRACT),
             "\n## Errors\n\nWhich status each becomes is in [Errors](errors.md).\n\n",
@@ -44,5 +44,7 @@ def page() -> str:
     )
 
 
-def _asked(path: str) -> str:
-    return f"::: {path}\n\n"
+def _asked(path: str, *, whole: bool = False) -> str:
+    """A name; `whole` with members that have no text of their own, as options do."""
+    options = "    options:\n      show_if_no_docstring: true\n" if whole else ""
+    return f"::: {path}\n{options}\n"

@@ -39,7 +39,7 @@ def test_the_site_is_built_without_a_complaint() -> None:
     assert {
         str(path).removesuffix(".md") for path, _ in pages.everything() if ".md" in path
     } <= shown
-    assert "ServerOptions" in (built / "reference/python.html").read_text()
+    assert "http_port" in (built / "reference/python.html").read_text()
 
 
 def test_a_page_that_no_menu_lists_and_a_fetch_are_told(
