@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,14 @@ def test_every_public_name_of_python_is_there() -> None:
     assert all(f"::: nerite.{name}\n" in page for name in nerite.__all__)
     assert all(f"::: nerite.backends.python.shim.{name}\n" in page for name in shim.__all__)
     assert all(callable(getattr(testing, name)) for name in python_names.TESTING)
+
+
+def test_the_picture_of_explain_is_what_the_program_says(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/getting-started.md").read_text()
+    (service,) = re.findall(r'^```yaml title="irises.yaml"\n(.*?)^```', page, re.M | re.S)
+    (tmp_path / "irises.yaml").write_text(service)
+    command, _, recorded = (CHECKOUT / "docs/pictures/explain.ansi").read_text().partition("\n")
+    words = [sys.executable, "-m", *command.split()]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", recorded)
+    assert [line.rstrip() for line in done.stdout.splitlines()] == plain.splitlines()
