@@ -17,7 +17,7 @@ IN_TESTS := $(addprefix -A clippy::,unwrap_used expect_used panic print_stdout t
 CLIENTS := .tools/perf_analyzer/perf_analyzer .tools/kserve/.installed
 RUST := $(shell find rust -path rust/target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name Cargo.lock \) -print 2>/dev/null)
 
-.PHONY: help setup build demo test test-rust fuzz lint fmt types docs vectors bench wheel check clean
+.PHONY: help setup build demo test test-rust fuzz lint fmt types site docs vectors bench wheel check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,10 @@ types: $(STAMPS)/extension $(STAMPS)/dev ## mypy --strict, and _core.pyi against
 	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml \
 		--allowlist scripts/stubtest-allowlist.txt --ignore-unused-allowlist nerite._core
 
-docs: $(STAMPS)/extension $(STAMPS)/dev ## run every block of the documentation
+site: $(STAMPS)/extension $(STAMPS)/dev ## build the documentation's site into build/docs
+	@$(BIN)/python -m scripts.site
+
+docs: $(STAMPS)/extension $(STAMPS)/dev ## build the site and run every block of the documentation
 	@$(BIN)/python -m pytest -q tests/docs
 
 vectors: $(STAMPS)/extension $(STAMPS)/dev ## print the share of Triton's recorded exchanges that agree

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from nerite.cli import examples
+
 app = typer.Typer(
     help="Print what other systems need to be told about Nerite.", no_args_is_help=True
 )
@@ -18,7 +20,7 @@ def export() -> None:
     """Print what other systems need to be told about Nerite."""
 
 
-@app.command()
+@app.command(epilog=examples.of("export runtime"))
 def runtime(
     *,
     image: Annotated[

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nerite.cli import screen
+from nerite.cli import examples, screen
 from nerite.cli.client import API_KEY, Client
 from nerite.cli.connections import DEFAULT_URL, CaFile, Insecure, Trust, Url
 from nerite.errors import InvalidArgument
@@ -52,7 +52,7 @@ class _Asked(NamedTuple):
 app = typer.Typer(help="List, load and unload the models of a running server.")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, epilog=examples.of("models"))
 def models(
     context: typer.Context,
     *,
@@ -74,7 +74,7 @@ def models(
         _show(index, as_json)
 
 
-@app.command("load", no_args_is_help=True)
+@app.command("load", epilog=examples.of("models load"), no_args_is_help=True)
 def load(
     context: typer.Context,
     name: Name,
@@ -111,7 +111,7 @@ def load(
         _show([each for each in client.index() if each["name"] == name], asked.as_json)
 
 
-@app.command("unload", no_args_is_help=True)
+@app.command("unload", epilog=examples.of("models unload"), no_args_is_help=True)
 def unload(
     context: typer.Context,
     name: Name,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nerite.cli import screen
+from nerite.cli import examples, screen
 from nerite.cli.access import access_options
 from nerite.cli.doors import cloud_repository, door_options
 from nerite.cli.flags import FLAGS, Flag
@@ -53,7 +53,7 @@ def new_app() -> typer.Typer:
 
 def add_to(app: typer.Typer) -> None:
     """Adds `serve`."""
-    app.command("serve", help=HELP, no_args_is_help=True)(serve)
+    app.command("serve", epilog=examples.of("serve"), help=HELP, no_args_is_help=True)(serve)
 
 
 def only_serve() -> typer.Typer:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+from nerite.server import openapi_management as management
+
 Schema = dict[str, Any]
 
 _SWITCH: Final[Schema] = {"type": "boolean", "default": False}
@@ -55,6 +57,9 @@ def _document(text: str) -> Schema:
     paths = _server_paths()
     for model in told["models"]:
         paths |= _model_paths(model)
+    paths |= management.server_paths()
+    for model in told["models"]:
+        paths |= management.model_paths(model["name"])
     return {
         "openapi": "3.1.0",
         "info": {"title": told["server"]["name"], "version": told["server"]["version"]},
@@ -88,6 +93,10 @@ def _model_paths(model: Mapping[str, Any]) -> Schema:
         f"{v2}/stats": {"get": _told(name, "Counters and times", {"type": "object"})},
         v1: {"get": _told(name, "Whether the model is ready (V1)", {"type": "object"})},
     }
+    generated = _told(name, "Generate: members of the body are inputs", {"type": "object"})
+    streamed = _told(name, "Generate, answered by server-sent events", None)
+    paths[f"{v2}/generate"] = {"post": generated}
+    paths[f"{v2}/generate_stream"] = {"post": streamed}
     if not model["decoupled"]:
         told = _told(name, "Infer (V2)", _response(model))
         paths[f"{v2}/infer"] = {"post": {**told, **_body(_request(model), _example(model))}}
