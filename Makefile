@@ -7,14 +7,17 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Compiled, as pip does: where PYTHONDONTWRITEBYTECODE is set, every start would compile all that it imports.
+PIP := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 CARGO := cargo
 MANIFEST := --manifest-path rust/Cargo.toml
 # A failed unwrap in a test is a failed test, and a table may be as long as it is.
 IN_TESTS := $(addprefix -A clippy::,unwrap_used expect_used panic print_stdout too_many_lines cognitive_complexity needless_borrow type_complexity)
+# Clients that the tests use and that cannot live in .venv.
+CLIENTS := .tools/perf_analyzer/perf_analyzer .tools/kserve/.installed
 RUST := $(shell find rust -path rust/target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name Cargo.lock \) -print 2>/dev/null)
 
-.PHONY: help setup build demo test test-rust fuzz lint fmt types docs vectors bench wheel check clean
+.PHONY: help setup build demo test test-rust fuzz lint fmt types site docs vectors bench wheel check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +32,7 @@ build: $(STAMPS)/python ## build the extension again, in release mode, into .ven
 demo: $(STAMPS)/extension ## serve the example models and send them real files
 	@$(BIN)/nerite demo
 
-test: $(STAMPS)/extension $(STAMPS)/dev .tools/perf_analyzer/perf_analyzer ## run the Python tests (ARGS="-k name" chooses some)
+test: $(STAMPS)/extension $(STAMPS)/dev $(CLIENTS) ## run the Python tests (ARGS="-k name" chooses some)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 test-rust: $(STAMPS)/python ## run the Rust tests
@@ -59,7 +62,10 @@ types: $(STAMPS)/extension $(STAMPS)/dev ## mypy --strict, and _core.pyi against
 	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml \
 		--allowlist scripts/stubtest-allowlist.txt --ignore-unused-allowlist nerite._core
 
-docs: $(STAMPS)/extension $(STAMPS)/dev ## run every block of the documentation
+site: $(STAMPS)/extension $(STAMPS)/dev ## build the documentation's site into build/docs
+	@$(BIN)/python -m scripts.site
+
+docs: $(STAMPS)/extension $(STAMPS)/dev ## build the site and run every block of the documentation
 	@$(BIN)/python -m pytest -q tests/docs
 
 vectors: $(STAMPS)/extension $(STAMPS)/dev ## print the share of Triton's recorded exchanges that agree
@@ -102,7 +108,14 @@ $(STAMPS)/dev: pyproject.toml $(STAMPS)/run
 	@echo "getting perf_analyzer, a client that the tests use"
 	@scripts/get_perf_analyzer $(BIN)/uv $(@D)
 
+.tools/kserve/.installed: pyproject.toml | $(STAMPS)/python
+	@echo "installing KServe's package, a client that the tests use"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip install --quiet --python $(@D)/bin/python --group kserve
+	@touch $@
+
 $(STAMPS)/extension: pyproject.toml $(RUST) $(STAMPS)/run
 	@echo "building nerite._core in release mode (the first time: some minutes)"
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --release --uv
+	@$(BIN)/python -m compileall -q src
 	@touch $@

@@ -3,16 +3,19 @@
 
 Both get the same arguments and the same requests: V1 and V2 over REST, V2 over gRPC.
 Server CPU per request with 8 requests in flight, the time from start to ready, and how long a
-probe waits while a model computes for some seconds. KServe's package goes to `.tools/` once.
+probe waits while a model computes for some seconds. KServe's package is in `.tools/`, where
+`make .tools/kserve/.installed` puts it for the tests too.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -26,6 +29,7 @@ import sklearn
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+import nerite
 from benches.load import h2load, payload, report, repository, wrk
 from benches.load.answers import LOOPBACK, WrongAnswer, get
 from benches.load.cpu import cpu_seconds, two_cores
@@ -34,7 +38,7 @@ from benches.load.prepare import TOOLS, Missing, Progress, program
 from benches.load.sample import Load
 from benches.load.servers import Launch, NotReady, Ports, Running, Server, running
 
-VERSION = "0.21.0"
+VERSION = "0.21.0"  # as in pyproject.toml
 ROW = [5.1, 3.5, 1.4, 0.2]
 CONCURRENCY = 8
 SLOW_MODEL = """\
@@ -81,7 +85,9 @@ class Nerite(Iris):
     """`nerite serve` in KServe's mode."""
 
     def prepare(self, progress: Progress) -> None:
-        """Built by `make setup`."""
+        """Built by `make setup`; compiled, as pip compiled the other's packages."""
+        compileall.compile_dir(Path(nerite.__file__).parent, quiet=1)
+        compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)
 
     def launch(self, folder: Path, ports: Ports) -> Launch:
         """The joblib file, which needs --trust as any pickle does."""
@@ -113,18 +119,16 @@ class KServe(Iris):
     """KServe's package, with `peer.py` as its model class."""
 
     def prepare(self, progress: Progress) -> None:
-        """Install it under `.tools`, beside the same scikit-learn."""
-        stamp = environment() / f"kserve-{VERSION}-{sklearn.__version__}"
-        if stamp.exists():
-            return
-        progress(f"installing kserve {VERSION} into {environment().relative_to(TOOLS.parent)}")
-        subprocess.run([sys.executable, "-m", "venv", str(environment())], check=True)
-        wanted = [f"kserve=={VERSION}", f"scikit-learn=={sklearn.__version__}", "joblib"]
-        pip = [str(environment() / "bin/pip"), "install", "--quiet", *wanted]
-        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        """Give its environment the same scikit-learn."""
+        if not (environment() / ".installed").exists():
+            raise Missing("KServe's package is not installed; run `make .tools/kserve/.installed`")
+        progress(f"installing scikit-learn {sklearn.__version__} beside KServe's package")
+        wanted = [f"scikit-learn=={sklearn.__version__}", "joblib"]
+        pip = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python"]
+        command = [*pip, str(environment() / "bin/python"), *wanted]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Missing(f"pip cannot install {wanted}: {done.stderr.strip()[-200:]}")
-        stamp.touch()
+            raise Missing(f"uv cannot install {wanted}: {done.stderr.strip()[-200:]}")
 
     def launch(self, folder: Path, ports: Ports) -> Launch:
         """The same arguments."""

@@ -293,6 +293,10 @@ class Batch:
         """
 
     @property
+    def requested_outputs(self) -> list[str]:
+        """Names of the declared outputs that any of the requests is to be answered with."""
+
+    @property
     def requests(self) -> list[Request]:
         """The requests one by one, in the order in which they were accepted."""
 

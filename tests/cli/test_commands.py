@@ -103,6 +103,15 @@ def test_infer_says_what_is_wrong(
     assert "Traceback" not in err
 
 
+def test_infer_takes_and_shows_bytes_that_are_no_text_as_base64(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [{"b64": "/wA="}, "text", {"b64": "gA=="}]
+    assert inferred(capsys, server, "words", f"X=[{json.dumps(data)}]") == data
+    _, err = said(capsys, "infer", "words", 'X=[{"b64": "?"}]', "--url", server.http_url, code=1)
+    assert "input 'X': '[{\"b64\": \"?\"}]' is not BYTES data" in err
+
+
 def test_infer_says_that_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "infer", "m", "X=[1]", "--url", "http://127.0.0.1:9", code=1)
     assert "http://127.0.0.1:9" in err

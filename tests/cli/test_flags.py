@@ -146,11 +146,14 @@ def test_several_refusals_are_told_at_once() -> None:
     assert all(f"{name} is refused" in str(told.value) for name in names)
 
 
-def test_help_shows_every_flag_in_its_group() -> None:
+def help_text() -> str:
     command = [sys.executable, "-m", "nerite", "serve", "--help"]
-    shown = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={"COLUMNS": "200", "NO_COLOR": "1"}
-    ).stdout
+    plain = {"COLUMNS": "400", "NO_COLOR": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=plain).stdout
+
+
+def test_help_shows_every_flag_in_its_group() -> None:
+    shown = help_text()
     groups = re.split(r"^╭─ (.+?) ─+╮$", shown, flags=re.MULTILINE)
     panels = dict(zip(groups[1::2], groups[2::2], strict=True))
     assert {flag.group for flag in FLAGS} <= panels.keys()
@@ -158,3 +161,25 @@ def test_help_shows_every_flag_in_its_group() -> None:
         assert re.search(rf"{flag.name}\b(?!-)", panels[flag.group]), flag.name
     assert {flag.group for flag in FLAGS if flag.fate == "warned"} == {ACCEPTED}
     assert {flag.group for flag in FLAGS if flag.fate == "refused"} == {REFUSED}
+
+
+def test_help_says_what_each_flag_is_for_and_what_holds_without_it() -> None:
+    shown = " ".join(help_text().split())
+    for flag in FLAGS:
+        assert len(flag.help.split()) >= 3, flag.name
+        told = " ".join(flag.help.split())
+        assert told in shown, flag.name
+        if flag.default:
+            assert f"{told} [default: ({flag.default})]" in shown, flag.name
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"), [("--http-prot=1", "--http-port"), ("--modle-repository=m", "--model-rep")]
+)
+def test_a_mistyped_flag_is_told_the_nearest(word: str, nearest: str) -> None:
+    command = [sys.executable, "-m", "nerite", "serve", "models", word]
+    plain = {"COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
+    assert done.returncode != 0
+    assert f"No such option: {word.partition('=')[0]}" in done.stderr
+    assert nearest in done.stderr

@@ -142,6 +142,7 @@ def test_a_model_dir_without_a_model_is_told_with_what_was_found(
 def test_a_server_started_as_kserve_starts_one_answers_under_the_given_name(models: Path) -> None:
     command = [sys.executable, "-m", "nerite", "serve", *words(models, "--http_port=0")]
     more = ["--grpc_port=0", "--metrics-port=0", "--http-address=127.0.0.1", "--unknown=1"]
+    more.append("--drain-delay=0")
     with served([*command, *more]) as shown:
         url = shown.partition("try: curl ")[2].split()[0]
         assert url.endswith("/v2/models/iris")

@@ -121,7 +121,7 @@ def test_client_lines_work_beside_the_server(line: str, server: Server) -> None:
 def test_curl_lines_name_endpoints(line: str, server: Server, daemon: Up) -> None:
     line = line.replace("localhost:8000", server.http_url)
     line = line.replace(":8080", f":{daemon.http.rpartition(':')[2]}")
-    words = [*shlex.split(line), "--silent", "--fail"]
+    words = [*shlex.split(line), "--http1.1", "--silent", "--fail"]
     subprocess.run(words, check=True, capture_output=True)
 
 

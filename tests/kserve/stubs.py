@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
+from ssl import SSLContext
 from typing import Any
 
 #: Headers that say nothing about what was asked.
@@ -135,11 +136,15 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def stubs(behaviours: Mapping[str, Mapping[str, Any] | Answer]) -> Iterator[Stubs]:
+def stubs(
+    behaviours: Mapping[str, Mapping[str, Any] | Answer], tls: SSLContext | None = None
+) -> Iterator[Stubs]:
     """Stub services on a free port, gone at the end."""
     made = Stubs(behaviours)
     server = _Server(type("Bound", (Handler,), {"stubs": made}))
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    made.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=lambda: server.serve_forever(0.01))
     thread.start()
     try:

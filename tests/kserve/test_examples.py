@@ -28,6 +28,8 @@ STORIES = [
     ("transformer", "0.20", [("doubled", "kserve-tritonserver", None, "--grpc-port=9000")]),
     ("speech", "0.20", [("speech", "kserve-tritonserver", None, "--http-port=8080")]),
     ("graph", "0.20", [("file-kinds", "kserve-tritonserver", None, "--http-port=8080")]),
+    ("explainer", "0.20", [("explained", "kserve-sklearnserver", None, "--model_name=explained")]),
+    ("sidecars", "0.20", [("joined", "kserve-sklearnserver", None, "--model_name=joined")]),
     ("custom-container", "0.20", [("word-counter", None, None, "kserve-container")]),
     ("own-runtime", "0.20", [("churn", "house-sklearn", None, "--team=retention")]),
 ]  # fmt: skip

@@ -7,6 +7,9 @@ import json
 import re
 import sys
 import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -40,6 +43,8 @@ WANTED = Runtimes("registry.example/nerite:1")
 def service(model_format: str, version: str = "", **model: Any) -> list[Document]:
     named = {"name": model_format, **({"version": version} if version else {})}
     spec = {"modelFormat": named, "protocolVersion": "v2", "storageUri": "s3://b/m", **model}
+    if spec["protocolVersion"] is None:
+        del spec["protocolVersion"]
     value = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -57,24 +62,51 @@ def explained(
     return found
 
 
+PREFERRED = Runtimes("registry.example/nerite:1", priority=4)
+
+
+def every_service(generation: str) -> Iterator[tuple[list[Document], str | None]]:
+    """Whatever a service can say of a format that Nerite serves, and what it gets without it."""
+    for name, versions in FORMATS.items():
+        for version, protocol in product(("", *versions), (None, "v1", "v2", "grpc-v2")):
+            documents = service(name, version, protocolVersion=protocol)
+            (alone,) = explain(documents, builtin_cluster(generation))
+            yield documents, alone.chosen
+
+
 @pytest.mark.parametrize("generation", ["0.20", "0.11"])
-@pytest.mark.parametrize("model_format", FORMATS)
-def test_every_version_gets_it_beside_kserves_own_runtimes(
-    model_format: str, generation: str
-) -> None:
-    for version in ("", *FORMATS[model_format]):
-        found = explained(service(model_format, version), generation=generation)
-        assert (found.error, found.chosen) == (None, f"nerite-{model_format}")
-    over_grpc = service(model_format, protocolVersion="grpc-v2")
-    assert explained(over_grpc).chosen == f"nerite-{model_format}"
+def test_services_keep_the_runtime_that_they_have_and_the_others_get_one(generation: str) -> None:
+    taken = Counter[bool]()
+    for documents, alone in every_service(generation):
+        format_name = documents[0].value["spec"]["predictor"]["model"]["modelFormat"]["name"]
+        found = explained(documents, generation=generation)
+        assert (found.error, found.chosen) == (None, alone or f"nerite-{format_name}")
+        taken[alone is None] += 1
+    assert min(taken[True], taken[False]) > 5
 
 
-def test_services_of_other_protocols_keep_the_runtime_that_they_have() -> None:
-    assert explained(service("sklearn", protocolVersion="v1")).chosen == "kserve-sklearnserver"
+@pytest.mark.parametrize("generation", ["0.20", "0.11"])
+def test_with_a_priority_above_kserves_own_all_services_are_taken_over(generation: str) -> None:
+    for documents, _ in every_service(generation):
+        format_name = documents[0].value["spec"]["predictor"]["model"]["modelFormat"]["name"]
+        found = explained(documents, PREFERRED, generation)
+        assert (found.error, found.chosen) == (None, f"nerite-{format_name}")
+
+
+def test_one_of_a_namespace_takes_over_whatever_its_priority() -> None:
+    for protocol in (None, "v2"):
+        documents = service("sklearn", protocolVersion=protocol)
+        found = explained(documents, Runtimes("x", namespace="default"))
+        assert found.chosen == "nerite-sklearn"
+
+
+def test_two_nerites_are_admitted_side_by_side_without_priorities() -> None:
+    first, second = (read_documents(as_yaml(manifests(Runtimes("x", n)))) for n in ("a", "b"))
+    admit_all([*first, *second], builtin_cluster("0.20"))
 
 
 def test_without_auto_selection_it_must_be_named() -> None:
-    quiet = Runtimes("x", auto_select=False)
+    quiet = Runtimes("x", auto_select=False, priority=4)
     assert explained(service("onnx"), quiet).chosen == "kserve-tritonserver"
     assert explained(service("onnx", runtime="nerite-onnx"), quiet).chosen == "nerite-onnx"
 
@@ -94,7 +126,8 @@ def test_a_priority_that_another_runtime_has_is_refused_by_the_cluster() -> None
 
 
 def test_the_container_keeps_to_what_kserve_asks_of_an_image() -> None:
-    found = explained(service("sklearn", args=["--http_port=8080", "--workers=2", "--new"]))
+    args = ["--http_port=8080", "--workers=2", "--new"]
+    found = explained(service("sklearn", args=args), PREFERRED)
     (container,) = found.containers
     assert container["ports"][0]["containerPort"] == 8080
     assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8080}
@@ -180,7 +213,8 @@ def doubling() -> onnx.ModelProto:
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_what_the_cluster_would_run_serves_the_model(model_format: str, tmp_path: Path) -> None:
     name = put_model(model_format, tmp_path)
-    (container,) = explained(service(model_format, args=["--http_port=0"])).containers
+    asked = service(model_format, args=["--http_port=0"])
+    (container,) = explained(asked, PREFERRED).containers
     words = [*container["command"], *container["args"]]
     local = [word.replace("/mnt/models", str(tmp_path)) for word in words]
     assert local[0] == "nerite"
@@ -193,6 +227,10 @@ def test_what_the_cluster_would_run_serves_the_model(model_format: str, tmp_path
         body = json.dumps({"inputs": [tensor]}).encode()
         with urlopen(Request(f"{url}/v2/models/{name}/infer", body), timeout=10) as reply:
             answer = json.load(reply)
+        body = json.dumps({"instances": [[1, 2, 3, 4]]}).encode()
+        with urlopen(Request(f"{url}/v1/models/{name}:predict", body), timeout=10) as reply:
+            over_v1 = json.load(reply)
+    assert np.ravel(over_v1["predictions"]).tolist() == answer["outputs"][0]["data"]
     assert answer["model_name"] == name
     assert np.isfinite(answer["outputs"][0]["data"]).all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http
+import trustme
 from tests.kserve.stubs import Call, Handler, refusing, stubs
 from tests.kserve.test_gateway import ask, gateway, predictor
 
@@ -164,9 +166,38 @@ def test_a_service_without_replicas_is_named_in_the_cause() -> None:
         assert (status, json.loads(body)["cause"]) == (500, told)
 
 
-def test_steps_over_tls_say_that_they_cannot() -> None:
-    with serve_graph(sequence({"serviceUrl": "https://elsewhere/x"})) as gate:
-        assert "asks for TLS" in json.loads(ask(gate)[2])["cause"]
+def certified(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def test_steps_over_tls_reach_whom_the_machine_trusts_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted, stranger = trustme.CA(), trustme.CA()
+    trusted.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    plus = {"body": '{"instances": [2]}'}
+    with (
+        stubs({"first": plus, "second": {"echo": True}}, certified(trusted)) as there,
+        stubs({"*": {"echo": True}}, certified(stranger)) as elsewhere,
+    ):
+        steps = [
+            {"serviceUrl": f"{there.url}/first"},
+            {"serviceUrl": f"{there.url}/second", "data": "$response"},
+        ]
+        with serve_graph(sequence(*steps)) as gate:
+            for _ in range(3):
+                status, _, body = ask(gate)
+                assert (status, json.loads(body)) == (200, {"instances": [2]})
+        assert there.connections == 1
+        with serve_graph(sequence({"serviceUrl": f"{elsewhere.url}/x"})) as gate:
+            status, _, body = ask(gate)
+        assert status == 500
+        assert "TLS: invalid peer certificate" in json.loads(body)["cause"]
+    with serve_graph(sequence({"serviceUrl": "ftp://elsewhere/x"})) as gate:
+        assert "write http:// or https://" in json.loads(ask(gate)[2])["cause"]
 
 
 def test_trace_context_and_request_id_reach_every_step() -> None:

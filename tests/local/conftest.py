@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -13,6 +15,40 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 from tests.local.daemons import Up, up
 from tests.local.manifests import FLOWERS, KINDS
+
+#: What tests apply; services go before what they need.
+KINDS_OF_OBJECTS = (
+    "InferenceGraph",
+    "InferenceService",
+    "TrainedModel",
+    "ServingRuntime",
+    "ServiceAccount",
+    "Secret",
+)
+
+
+@dataclass
+class Daemons:
+    """See the fixture."""
+
+    folder: Path
+    stack: ExitStack
+    last: Up | None = None
+    count: int = 0
+
+    def running(self) -> Up:
+        if self.last is None or self.last.process.poll() is not None:
+            self.count += 1
+            home = self.folder / f"home-{self.count}"
+            self.last = self.stack.enter_context(up(home, "--trust"))
+        return self.last
+
+
+def forget_everything(daemon: Up) -> None:
+    for kind in KINDS_OF_OBJECTS:
+        for value in daemon.client.objects(kind):
+            metadata = value["metadata"]
+            daemon.client.delete(kind, metadata.get("namespace", ""), metadata["name"])
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +75,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemons]:
+    """The daemon that the tests of a module share, and another one whenever a test has ended it."""
+    with ExitStack() as stack:
+        yield Daemons(tmp_path_factory.mktemp("daemon"), stack)
+
+
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Up]:
-    with up(tmp_path / "home", "--trust") as running:
-        yield running
+def daemon(daemons: Daemons) -> Iterator[Up]:
+    """A daemon to which nothing was applied."""
+    running = daemons.running()
+    yield running
+    if running.process.poll() is None:
+        forget_everything(running)
 
 
 @pytest.fixture

@@ -109,6 +109,14 @@ class Up:
         details = self.client.details(namespace, name)
         return [pid for component in details["components"] for pid in component["pids"]]
 
+    def processes_when(self, name: str, wanted: Callable[[list[int]], bool]) -> list[int]:
+        """The ids of a service's processes as soon as they are as wanted, which no watch tells."""
+        ends = time.monotonic() + PATIENCE_SECS
+        while not wanted(found := self.processes(name)):
+            assert time.monotonic() < ends, found
+            time.sleep(0.05)
+        return found
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Ends it; its exit code."""
         self.process.send_signal(number)

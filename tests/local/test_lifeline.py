@@ -115,3 +115,29 @@ def test_a_late_answer_says_nothing() -> None:
     life.exited(1, 0.1)
     life.probed(True, 0.2)
     assert life.phase is Phase.WAITING
+
+
+def test_one_that_hangs_is_ended_and_started_anew() -> None:
+    life = ready()
+    assert life.hung("its liveness probe failed", 10.0, grace=1.0) is Action.TERMINATE
+    assert life.hung("again", 10.5) is None
+    life.probed(True, 10.6)
+    assert life.phase is Phase.FAILING
+    assert life.act(11.0) is Action.KILL
+    assert life.act(1e9) is None
+    life.exited(137, 11.5, "last words")
+    assert (life.phase, life.due, life.restarts) == (Phase.WAITING, 12.0, 1)
+    assert life.last_exit is not None
+    assert life.last_exit.was_ready
+    assert life.last_exit.message == "its liveness probe failed; last words"
+    assert life.act(12.0) is Action.SPAWN
+    life.exited(1, 12.5, "another reason")
+    assert (life.last_exit.message, life.last_exit.was_ready) == ("another reason", False)
+
+
+def test_one_that_hangs_and_is_stopped_ends() -> None:
+    life = ready()
+    life.hung("its liveness probe failed", 10.0)
+    assert life.stop(11.0) is Action.TERMINATE
+    life.exited(0, 12.0)
+    assert life.phase is Phase.ENDED

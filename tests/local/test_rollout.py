@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nerite.local.rollout import CopyState, Step, next_step
 
 OLD = CopyState(1, "a", ready=True)
+ALSO_OLD = CopyState(3, "a", ready=True)
 NEW = CopyState(2, "b")
 NEW_READY = CopyState(2, "b", ready=True)
 
@@ -31,6 +32,13 @@ NEW_READY = CopyState(2, "b", ready=True)
         (["b", "a"], [OLD], Step(start=("b",), serving=(("a", 1),))),
         (["b", "a"], [OLD, NEW], Step(serving=(("a", 1),))),
         (["b", "a"], [OLD, NEW_READY], Step(serving=(("b", 2), ("a", 1)))),
+        # Two copies of each: what is missing is started, the old ones stay until all are ready.
+        (["a", "a"], [OLD], Step(start=("a",), serving=(("a", 1),))),
+        (["b", "b"], [OLD, ALSO_OLD], Step(start=("b", "b"), serving=((None, 1), (None, 3)))),
+        (["b", "b"], [OLD, NEW_READY], Step(start=("b",), serving=(("b", 2),))),
+        (["a"], [OLD, ALSO_OLD], Step(stop=(3,), serving=(("a", 1),))),
+        # Fewer are wanted: those that are not ready go first.
+        (["a"], [CopyState(1, "a"), ALSO_OLD], Step(stop=(1,), serving=(("a", 3),))),
     ],
 )
 def test_the_next_step(wanted: list[str], copies: list[CopyState], step: Step) -> None:
@@ -52,19 +60,21 @@ def test_on_a_fixed_port_the_old_one_ends_first() -> None:
     st.lists(st.sampled_from("abc"), max_size=6).map(lambda spec: [*spec, "d"]),
     st.lists(st.booleans(), min_size=40, max_size=40),
     st.booleans(),
+    st.integers(1, 3),
 )
-def test_from_any_history_one_ready_copy_of_what_is_wanted_is_left(
-    history: list[str], luck: list[bool], alone: bool
+def test_from_any_history_the_ready_copies_of_what_is_wanted_are_left(
+    history: list[str], luck: list[bool], alone: bool, count: int
 ) -> None:
     """Each round does the step, lets copies become ready or end, or not; an answer is never lost.
 
     Once something has been ready, something ready serves until the end (unless ports are fixed).
     """
+    count = 1 if alone else count
     copies: dict[int, CopyState] = {}
     number, answered = 0, False
     for turn in range(60):
         wanted = history[min(turn // 4, len(history) - 1)]
-        step = next_step([wanted], list(copies.values()), alone=alone)
+        step = next_step([wanted] * count, list(copies.values()), alone=alone)
         if not alone:
             answered = answered or bool(step.serving)
             assert bool(step.serving) == answered
@@ -84,4 +94,5 @@ def test_from_any_history_one_ready_copy_of_what_is_wanted_is_left(
                     del copies[key]
                 elif not copy.ready:
                     copies[key] = CopyState(copy.number, copy.revision, ready=True)
-    assert [(copy.revision, copy.ready) for copy in copies.values()] == [("d", True)]
+    left = [(copy.revision, copy.ready) for copy in copies.values()]
+    assert left == [("d", True)] * count

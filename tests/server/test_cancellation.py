@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc
 from tests.server.streaming import (
     Stream,
     asking,
@@ -25,6 +26,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from nerite import Server
+from nerite.testing import serve
 
 
 @pytest.fixture
@@ -124,3 +126,35 @@ def test_a_server_that_stops_ends_idle_streams_with_a_sentence(server: Server) -
         stream.next()
     sentence = "GRPC server is shutting down and has stopped accepting new requests."
     assert sentence in str(told.value)
+
+
+WAITS = """backend: "identity" max_batch_size: 2
+dynamic_batching { max_queue_delay_microseconds: 600000000 }
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_request_that_was_given_up_does_not_hold_up_a_stop(tmp_path: Path, protocol: str) -> None:
+    """Its instance waited for company for it until the server gave up, 30 s later."""
+    (tmp_path / "waits/1").mkdir(parents=True)
+    (tmp_path / "waits/config.pbtxt").write_text(WAITS)
+    with serve(tmp_path) as server:
+        if protocol == "grpc":
+            tensor = tritonclient.grpc.InferInput("X", [1, 1], "FP32")
+            tensor.set_data_from_numpy(np.ones((1, 1), np.float32))
+            with (
+                tritonclient.grpc.InferenceServerClient(server.grpc_url) as client,
+                pytest.raises(InferenceServerException, match="Deadline"),
+            ):
+                client.infer("waits", [tensor], client_timeout=0.05)
+        else:
+            left = http.client.HTTPConnection(*server.ports["http"])
+            tensor = {"name": "X", "datatype": "FP32", "shape": [1, 1], "data": [1]}
+            left.request("POST", "/v2/models/waits/infer", json.dumps({"inputs": [tensor]}))
+            pending = 'nv_inference_pending_request_count{model="waits",version="1"} 1'
+            eventually(lambda: pending in page(server))
+            left.close()
+        eventually(lambda: server.engine.counters()["in_flight"] == 0)
+        assert server.stop(5)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import ssl
 from collections.abc import Iterator
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
+from tests.model_folders import write_model
+from tests.server.test_tls import Pems
 from tritonclient.utils import InferenceServerException
 
 from nerite.cli.options import choose
@@ -73,6 +77,25 @@ def test_http_headers_keep_their_spelling_and_secrets_stay_behind(server: Server
     assert seen["My-Key"] == "v1"
     assert seen["UPPER"] == "v2"
     assert not {"authorization", "cookie", "x-gate"} & {name.lower() for name in seen}
+
+
+def test_headers_keep_their_spelling_inside_tls_too(tmp_path: Path) -> None:
+    write_model(tmp_path / "models/echo", {"1/model.py": ECHO})
+    pems = Pems(tmp_path)
+    access = AccessOptions(http_header_forward="^(my-|upper)")
+    with serve(tmp_path / "models", access=access, **pems.options("http")) as running:
+        trusted = ssl.create_default_context(cafile=pems.roots)
+        port = running.ports["http"][1]
+        connection = HTTPSConnection("localhost", port, context=trusted, timeout=20)
+        tensor = {"name": "X", "datatype": "FP32", "shape": [1], "data": [1]}
+        body = json.dumps({"inputs": [tensor]})
+        # More than one record, and a kept connection.
+        for padding, names in ((0, ("My-Key", "UPPER")), (40_000, ("mY-kEY", "Upper"))):
+            headers = {name: f"v{index}" for index, name in enumerate(names)}
+            connection.request("POST", "/v2/models/echo/infer", body + " " * padding, headers)
+            (output,) = json.loads(connection.getresponse().read())["outputs"]
+            assert json.loads(output["data"][0]) == headers
+        connection.close()
 
 
 def test_metadata_is_forwarded_in_lower_case_and_secrets_stay_behind(server: Server) -> None:

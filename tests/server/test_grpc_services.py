@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from scripts import make_descriptors
 from tests.http2 import called
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from nerite.server.server import Server
 from nerite.testing import serve
@@ -139,6 +139,35 @@ def test_reflection_describes_every_service(channel: grpc.Channel) -> None:
     )
     assert [tensor.name for tensor in call(request, timeout=10).inputs] == ["X"]
     assert pool.FindMessageTypeByName("inference.ModelConfig").fields_by_name["max_batch_size"]
+
+
+def test_reflection_describes_every_message_of_every_service_to_the_last_field(
+    channel: grpc.Channel,
+) -> None:
+    """As `grpcurl describe` walks: from services to messages, and on to those in their fields."""
+    pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+    waiting = [
+        kind.full_name
+        for name in SERVICES
+        for method in pool.FindServiceByName(name).methods
+        for kind in (method.input_type, method.output_type)
+    ]
+    seen: dict[str, list[tuple[str, int, int]]] = {}
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        found = pool.FindMessageTypeByName(name)
+        seen[name] = [(field.name, field.number, field.type) for field in found.fields]
+        waiting += [f.message_type.full_name for f in found.fields if f.message_type is not None]
+    assert len(seen) > 80
+    for file in (service_pb2.DESCRIPTOR, model_config_pb2.DESCRIPTOR):
+        for message in file.message_types_by_name.values():
+            known = [(field.name, field.number, field.type) for field in message.fields]
+            # Ours may be newer; what the client has must be as it has it.
+            assert set(known) <= set(seen.get(message.full_name, known)), message.full_name
+    assert "inference.ModelInferRequest.InferInputTensor" in seen
+    assert "inference.ModelSequenceBatching.StrategyOldest" in seen
 
 
 def asked(channel: grpc.Channel, version: str, *questions: Any, **options: Any) -> list[Any]:

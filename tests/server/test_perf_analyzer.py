@@ -39,6 +39,20 @@ def test_it_measures_and_reads_our_statistics(tmp_path: Path, protocol: str) -> 
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_it_measures_through_shared_memory(tmp_path: Path, protocol: str) -> None:
+    model = tmp_path / "repository/identity"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text(CONFIG)
+    with serve(tmp_path / "repository", allow_client_shm=True) as server:
+        url = server.http_url.removeprefix("http://") if protocol == "http" else server.grpc_url
+        options = ["--shape", "X:16", "-b", "2", "--shared-memory", "system"]
+        options += ["--output-shared-memory-size", "1024"]
+        row = measure("identity", protocol, url, tmp_path / "measured.csv", options)
+    assert float(row["Inferences/Second"]) > 0
+
+
+@pytest.mark.timeout(60)
 def test_it_measures_a_decoupled_model_over_a_stream(tmp_path: Path) -> None:
     version = tmp_path / "repository/numbers/1"
     version.mkdir(parents=True)

@@ -53,6 +53,12 @@ pub struct Request {
     responder: Option<Arc<Responder>>,
 }
 
+impl Data {
+    fn declared_outputs(&self) -> impl Iterator<Item = &str> {
+        self.version.spec.outputs.iter().map(|output| &*output.name)
+    }
+}
+
 impl Batch {
     pub const fn new(data: Arc<Data>) -> Self {
         Self {
@@ -111,6 +117,23 @@ impl Batch {
             .inputs
             .get_or_try_init(py, || self.make_inputs(py).map(Bound::unbind))?;
         Ok(made.clone_ref(py))
+    }
+
+    #[getter]
+    fn requested_outputs(&self) -> Vec<&str> {
+        let asked_of = |ticket: &Ticket<Box<Pending>>, name: &str| {
+            let asked = &ticket.payload.request.outputs;
+            asked.is_empty() || asked.iter().any(|output| &*output.name == name)
+        };
+        self.data
+            .declared_outputs()
+            .filter(|name| {
+                self.data
+                    .tickets
+                    .iter()
+                    .any(|ticket| asked_of(ticket, name))
+            })
+            .collect()
     }
 
     #[getter]
@@ -209,14 +232,7 @@ impl Request {
     fn requested_outputs(&self) -> PyResult<Vec<&str>> {
         let asked = &self.pending()?.request.outputs;
         Ok(match asked.is_empty() {
-            true => self
-                .data
-                .version
-                .spec
-                .outputs
-                .iter()
-                .map(|output| &*output.name)
-                .collect(),
+            true => self.data.declared_outputs().collect(),
             false => asked.iter().map(|output| &*output.name).collect(),
         })
     }

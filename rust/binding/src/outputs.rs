@@ -269,13 +269,14 @@ impl<'a> Output<'a> {
             return Ok(Shape::from_slice(shape));
         };
         let seen = client_shape(&version.spec, declared, shape);
+        let dims = version.spec.answered_dims(declared);
         let sizes = seen
             .get(usize::from(version.spec.batches())..)
             .unwrap_or_default();
-        let fits = sizes.len() == declared.dims.len()
+        let fits = sizes.len() == dims.len()
             && sizes
                 .iter()
-                .zip(&declared.dims)
+                .zip(dims)
                 .all(|(size, dim)| *dim == -1 || size == dim);
         if fits {
             return Ok(seen);
@@ -285,7 +286,7 @@ impl<'a> Output<'a> {
              {:?}{}",
             self.name,
             version.spec.name,
-            declared.dims,
+            dims,
             if version.spec.batches() {
                 " behind the batch dimension"
             } else {

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One line for each answered request, where that was asked for.
+//! One line for each answered request, where that was asked for. The line of a stream is written when it has
+//! ended, and tells how it did.
 //!
 //! An I/O thread only notes and hands over; a thread of its own makes the lines and writes them, many at a time.
 //! Between them is a queue with an end: when the writer falls behind, lines are dropped and counted, and no
 //! request waits for a disk.
 
+mod stream;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -15,11 +19,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use http_body::Body;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use nerite_logic::Error;
 use parking_lot::Mutex;
 
-use crate::body::ReplyBody;
+use crate::body::{ReplyBody, Source};
+use stream::Followed;
 
 /// Lines that may wait to be written.
 const WAITING: usize = 16_384;
@@ -49,6 +54,8 @@ struct Line {
     status: u16,
     grpc_status: Option<String>,
     bytes: u64,
+    /// How many answers a stream had.
+    responses: Option<u64>,
     request_id: ByteString,
 }
 
@@ -121,25 +128,32 @@ impl AccessLog {
         })
     }
 
-    /// Hands the line of an answered request to the writer.
-    pub fn end(&self, seen: Box<Seen>, reply: &Response<ReplyBody>) {
-        let grpc = seen.protocol == "grpc";
-        let failed = reply.headers().get("grpc-status");
+    /// Hands the line of an answered request to the writer; that of a stream once it has ended.
+    pub fn end(self: &Arc<Self>, seen: Box<Seen>, reply: &mut Response<ReplyBody>) {
         let line = Line {
-            lasted: seen.began.elapsed(),
-            seen,
+            lasted: Duration::ZERO,
             status: reply.status().as_u16(),
-            grpc_status: grpc.then(|| {
-                let status = failed.and_then(|status| status.to_str().ok());
-                status.unwrap_or("0").to_owned()
-            }),
+            grpc_status: (seen.protocol == "grpc").then(|| grpc_status(reply.headers())),
+            seen,
             bytes: reply.body().size_hint().lower(),
+            responses: None,
             request_id: reply
                 .extensions()
                 .get::<RequestId>()
                 .map(|id| id.0.clone())
                 .unwrap_or_default(),
         };
+        if reply.body().is_streamed() {
+            let log = Arc::clone(self);
+            let follow = |source| Box::new(Followed::new(source, log, line)) as Box<dyn Source>;
+            reply.body_mut().through(follow);
+        } else {
+            self.write(line);
+        }
+    }
+
+    fn write(&self, mut line: Line) {
+        line.lasted = line.seen.began.elapsed();
         if self.orders.try_send(Order::Write(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
@@ -159,6 +173,13 @@ impl AccessLog {
         let _ = self.orders.send(Order::Stop);
         let _ = writer.join();
     }
+}
+
+/// What headers or trailers say of a call; nothing but a failure is said in headers.
+fn grpc_status(fields: &HeaderMap) -> String {
+    let told = fields.get("grpc-status");
+    let status = told.and_then(|status| status.to_str().ok());
+    status.unwrap_or("0").to_owned()
 }
 
 fn write_lines(inbox: &Receiver<Order>, mut file: Box<dyn Write + Send>, json: bool) {
@@ -198,7 +219,7 @@ impl Line {
         let grpc = self.grpc_status.as_ref();
         let _ = writeln!(
             out,
-            "{} {} {} \"{} {}\" {}{} {} {:.6} {} {}",
+            "{} {} {} \"{} {}\" {}{} {} {:.6} {} {}{}",
             rfc3339(seen.when),
             seen.peer
                 .map_or_else(|| "-".to_owned(), |peer| peer.to_string()),
@@ -211,6 +232,8 @@ impl Line {
             self.lasted.as_secs_f64(),
             or_dash(&self.request_id),
             or_dash(&seen.trace_id),
+            self.responses
+                .map_or_else(String::new, |count| format!(" {count}")),
         );
     }
 
@@ -226,6 +249,7 @@ impl Line {
             "grpc_status": self.grpc_status.as_ref().and_then(|code| code.parse::<u8>().ok()),
             "bytes": self.bytes,
             "seconds": self.lasted.as_secs_f64(),
+            "responses": self.responses,
             "request_id": &*self.request_id,
             "trace_id": seen.trace_id,
         });

@@ -68,6 +68,16 @@ impl ReplyBody {
         }
     }
 
+    /// Whether what follows is not known yet.
+    pub const fn is_streamed(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Puts something before the source of a body that is not known yet.
+    pub fn through(&mut self, wrap: impl FnOnce(Box<dyn Source>) -> Box<dyn Source>) {
+        self.source = self.source.take().map(wrap);
+    }
+
     fn poll_source(
         &mut self,
         context: &mut Context<'_>,
@@ -210,6 +220,9 @@ pub async fn read(body: &mut Incoming, how: Reading) -> Result<Bytes, Unreadable
         return Ok(first);
     }
     let (align_at, promised) = how.align.read(&first);
+    if promised.is_some_and(|length| length > how.limit as u64) {
+        return Err(Unreadable::TooLong(promised));
+    }
     // A promise costs its maker nothing, so it is believed only so far.
     let room = declared.or(promised.map(|length| length.min(BELIEVED)));
     let mut place = Place::new(room, how.limit, align_at);

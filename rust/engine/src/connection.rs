@@ -184,13 +184,13 @@ fn note(
     Some(log.begin(request, address, protocol))
 }
 
-/// The answer, once the access log has its line.
+/// The answer, once the access log has its line, or will have it.
 fn noted(
     shared: &Shared,
     seen: Option<Box<Seen>>,
-    reply: Result<Response<ReplyBody>, Infallible>,
+    mut reply: Result<Response<ReplyBody>, Infallible>,
 ) -> Result<Response<ReplyBody>, Infallible> {
-    if let (Some(log), Some(seen), Ok(reply)) = (&shared.access_log, seen, &reply) {
+    if let (Some(log), Some(seen), Ok(reply)) = (&shared.access_log, seen, &mut reply) {
         log.end(seen, reply);
     }
     reply

@@ -69,10 +69,51 @@ impl Dialect {
         if name == Code::AlreadyExists.name() {
             return StatusCode::CONFLICT;
         }
-        let text = text.to_ascii_lowercase();
-        if status.is_server_error() && (text.contains("out of memory") || text.contains("oom")) {
-            return StatusCode::INSUFFICIENT_STORAGE;
+        match is_out_of_memory(text) {
+            true => StatusCode::INSUFFICIENT_STORAGE,
+            false => StatusCode::BAD_REQUEST,
         }
-        StatusCode::BAD_REQUEST
+    }
+}
+
+/// Parts of the messages with which frameworks say that there is no memory left.
+const OUT_OF_MEMORY: [&str; 14] = [
+    "CUDA_OUT_OF_MEMORY",
+    "Out of memory",
+    "Out Of Memory",
+    "out of memory",
+    "MemoryError",
+    "OutOfMemory",
+    "Dst tensor is not initialized",
+    "Src tensor is not initialized",
+    "CNMEM_STATUS_OUT_OF_MEMORY",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "ailed to allocate memory",
+    "No space left on device",
+];
+
+/// Whether an error says that there was not enough memory.
+fn is_out_of_memory(text: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    OUT_OF_MEMORY.iter().any(|part| text.contains(part)) || words.any(|word| word == "OOM")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_ran_out_is_told_from_its_text() {
+        for (text, expected) in [
+            ("load failed: CUDA out of memory. Tried to allocate", true),
+            ("MemoryError: ", true),
+            ("OOM when allocating tensor", true),
+            ("model 'ROOM' is not known", false),
+            ("there is no room for it", false),
+        ] {
+            assert_eq!(is_out_of_memory(text), expected, "{text}");
+        }
     }
 }

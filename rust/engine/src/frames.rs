@@ -14,7 +14,7 @@ use nerite_logic::wire::grpc::{Unframed, unframe};
 use tokio::time::{Sleep, sleep};
 
 use crate::grpc::Status;
-use crate::grpc_message::expanded;
+use crate::grpc_message::{Limits, expanded};
 
 /// A message gets at most this much room before its bytes have come.
 const BELIEVED: usize = 4 << 20;
@@ -22,7 +22,7 @@ const BELIEVED: usize = 4 << 20;
 /// A body that is read message by message.
 pub struct Frames {
     body: Incoming,
-    limit: usize,
+    limits: Limits,
     patience: Duration,
     /// What came and was not taken yet: whole messages stay where they are.
     data: Bytes,
@@ -40,11 +40,11 @@ pub struct Frames {
 type Expanding = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
 
 impl Frames {
-    /// The messages of `body`, none above `limit` bytes, none pausing for longer than `patience`.
-    pub fn new(body: Incoming, limit: usize, patience: Duration) -> Self {
+    /// The messages of `body`, none above the limits, none pausing for longer than `patience`.
+    pub fn new(body: Incoming, limits: Limits, patience: Duration) -> Self {
         Self {
             body,
-            limit,
+            limits,
             patience,
             data: Bytes::new(),
             partial: BytesMut::new(),
@@ -70,10 +70,10 @@ impl Frames {
                 return Poll::Ready(message.map(Some));
             }
             if self.partial.is_empty() {
-                match unframe(&mut self.data, self.limit) {
+                match unframe(&mut self.data, self.limits.message()) {
                     Unframed::Message(message) => return Poll::Ready(Ok(Some(message))),
                     Unframed::Compressed(message) => {
-                        let expanded = expanded(message, self.encoding.clone(), self.limit);
+                        let expanded = expanded(message, self.encoding.clone(), self.limits);
                         self.expanding = Some(Box::pin(expanded));
                         continue;
                     }

@@ -103,7 +103,7 @@ pub fn client_shape(spec: &ModelSpec, declared: &IoSpec, shape: &[i64]) -> Shape
     };
     let full_rank = reshape.len() + usize::from(spec.batches());
     if shape.len() == full_rank {
-        apply_reshape(spec, reshape, &declared.dims, shape)
+        apply_reshape(spec, reshape, spec.answered_dims(declared), shape)
     } else {
         Shape::from_slice(shape)
     }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
-use nerite_logic::message::{InferRequest, InferResponse};
+use nerite_logic::message::{Form, InferRequest, InferResponse};
 use nerite_logic::wire::v2;
 use nerite_logic::{Code, Error};
 use smallvec::SmallVec;
@@ -20,8 +20,9 @@ use smallvec::SmallVec;
 use crate::access_log::RequestId;
 use crate::body::{Piece, ReplyBody, Source};
 use crate::failure::{ERROR_CODE, Failure};
-use crate::http::{JSON, Reply, read_body, with_type};
+use crate::http::{JSON, Reply, with_type};
 use crate::infer;
+use crate::request_body::{Arrived, arrive, encoding};
 use crate::responses::{Answer, Responses};
 use crate::routes::Target;
 use crate::server::Shared;
@@ -36,6 +37,7 @@ const NOT_ONE: &str = "generate expects model to produce exactly 1 response, use
 struct Asked {
     version: Arc<Version>,
     id: ByteString,
+    form: Form,
     request: InferRequest,
     received: Instant,
     traced: Option<Traced>,
@@ -48,25 +50,25 @@ async fn read(
     shared: &Arc<Shared>,
 ) -> Result<Asked, Failure> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
-    if head
-        .headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
+    if !matches!(encoding(&head.headers), Ok(None)) {
         let text = "Unsupported content-encoding, only 'identity' is supported.";
         return Err(Error::invalid(text).into());
     }
-    let traced = shared.tracer.sample(&version, &head.headers, false);
-    mark(traced.as_ref(), Point::ReceiveStart);
-    let body = read_body(body, None, shared).await?;
-    mark(traced.as_ref(), Point::ReceiveEnd);
-    let received = Instant::now();
-    let mut request = v2::parse_generate(&body, &version.spec)
-        .inspect_err(|_| infer::refused(&version, received))?;
-    shared.forward.http(head, &mut request.parameters)?;
+    let Arrived {
+        body,
+        received,
+        traced,
+    } = arrive(&version, head, body, None, shared).await?;
+    let parsed = v2::parse_generate(&body, &version.spec);
+    let forwarded = parsed.and_then(|mut request| {
+        shared.forward.http(head, &mut request.parameters)?;
+        Ok(request)
+    });
+    let request = forwarded.inspect_err(|_| infer::refused(&version, received))?;
     Ok(Asked {
         version,
         id: request.id.clone(),
+        form: request.default_form,
         request,
         received,
         traced,
@@ -84,7 +86,7 @@ pub async fn whole(
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
     let asked = read(target, head, body, shared).await?;
-    let (version, id) = (asked.version, asked.id);
+    let (version, id, form) = (asked.version, asked.id, asked.form);
     let (outcome, traced) = if version.spec.decoupled {
         let mut responses =
             infer::stream(&version, asked.request, asked.received, asked.traced, None)?;
@@ -95,7 +97,7 @@ pub async fn whole(
         (asked.await, traced)
     };
     let text = outcome.and_then(|response| {
-        v2::encode_generated(&version.spec, &version.number_text, &id, &response)
+        v2::encode_generated(&version.spec, &version.number_text, &id, &response, form)
     });
     mark(traced.as_ref(), Point::ResponseComplete);
     let (status, code, text) = match text {
@@ -145,6 +147,7 @@ pub async fn streamed(
     let mut events = Events {
         version: asked.version,
         id: asked.id,
+        form: asked.form,
         first: None,
         responses: None,
     };
@@ -197,6 +200,7 @@ fn named(mut reply: Reply, id: ByteString, shared: &Shared) -> Reply {
 struct Events {
     version: Arc<Version>,
     id: ByteString,
+    form: Form,
     /// The one that the status was waiting for.
     first: Option<Bytes>,
     /// `None` behind the last.
@@ -211,9 +215,11 @@ impl std::fmt::Debug for Events {
 
 impl Events {
     fn event(&self, outcome: Result<InferResponse, Error>) -> (StatusCode, Bytes) {
-        let Self { version, id, .. } = self;
+        let Self {
+            version, id, form, ..
+        } = self;
         let text = outcome.and_then(|response| {
-            v2::encode_generated(&version.spec, &version.number_text, id, &response)
+            v2::encode_generated(&version.spec, &version.number_text, id, &response, *form)
         });
         match text {
             Ok(text) => (StatusCode::OK, event(&text)),

@@ -20,7 +20,9 @@ use smallvec::SmallVec;
 use crate::access_log::RequestId;
 use crate::body::{ReplyBody, Source};
 use crate::frames::Frames;
-use crate::grpc_message::{ACCEPT_ENCODING, ENCODING, compressed, read_message};
+use crate::grpc_message::{
+    ACCEPT_ENCODING, Compressed, ENCODING, Limits, compressed, read_message, readable,
+};
 use crate::grpc_stream::InferStream;
 use crate::http::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
@@ -104,6 +106,17 @@ fn framed(head: Bytes, tail: SmallVec<[Bytes; 2]>, after: After) -> Reply {
 fn streamed(source: Box<dyn Source>) -> Reply {
     let mut reply = Response::new(ReplyBody::streamed(source));
     reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    reply
+}
+
+/// The answers of a stream of inferences, compressed if that was asked for and the client can read them so.
+fn infer_stream(stream: Box<dyn Source>, readable: Option<Encoding>, shared: &Shared) -> Reply {
+    let (Some(effort), Some(encoding)) = (shared.options.grpc.effort(), readable) else {
+        return streamed(stream);
+    };
+    let mut reply = streamed(Box::new(Compressed::new(stream, effort, encoding)));
+    let name = HeaderValue::from_static(encoding.name());
+    reply.headers_mut().insert(ENCODING.clone(), name);
     reply
 }
 
@@ -194,8 +207,9 @@ async fn call(
     match entered.rpc() {
         // Their answers begin at once: they go on for as long as the client speaks.
         Rpc::ModelStreamInfer => {
+            let readable = readable(&head.headers);
             let stream = InferStream::new(entered, head.headers, body, limit, Arc::clone(shared));
-            return Ok(streamed(Box::new(stream)));
+            return Ok(infer_stream(Box::new(stream), readable, shared));
         }
         Rpc::Reflection => {
             let frames = frames_of(body, &head.headers, shared);
@@ -230,7 +244,7 @@ fn time_left(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 /// The messages of a client's side of a call, which may be compressed.
 pub fn frames_of(body: Incoming, headers: &HeaderMap, shared: &Shared) -> Frames {
     let options = &shared.options;
-    Frames::new(body, options.max_message_bytes, options.arrival_timeout())
+    Frames::new(body, Limits::of(options), options.arrival_timeout())
         .compressed(headers.get(&ENCODING).cloned())
 }
 
@@ -266,6 +280,7 @@ async fn model_infer(
     let number = parse_version(envelope.model_version())?;
     let version = Arc::clone(shared.table().find(envelope.model_name(), number)?);
     if version.spec.decoupled {
+        infer::refused(&version, received);
         return Err(Error::unsupported(
             "ModelInfer RPC doesn't support models with decoupled transaction policy",
         ));
@@ -276,9 +291,11 @@ async fn model_infer(
         traced.trace().mark_at(Point::ReceiveEnd, received);
     }
     let parsed = envelope.into_request(&version.spec);
-    let attached = parsed.and_then(|request| shared.regions.attach(request));
-    let (mut request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
-    shared.forward.grpc(headers, &mut request.parameters)?;
+    let attached = parsed.and_then(|mut request| {
+        shared.forward.grpc(headers, &mut request.parameters)?;
+        shared.regions.attach(request)
+    });
+    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;
@@ -291,8 +308,11 @@ async fn model_infer(
         &labels,
     )?;
     let mut encoding = None;
-    if let Some(effort) = shared.options.grpc.effort() {
-        (message, encoding) = compressed(message, effort, headers).await;
+    if let Some(effort) = shared.options.grpc.effort()
+        && let Some(readable) = readable(headers)
+        && let Some(short) = compressed(&message, effort, readable).await
+    {
+        (message, encoding) = (short, Some(readable));
     }
     mark(traced.as_ref(), Point::ResponseComplete);
     let request_id = shared.access_log.as_ref().map(|_| RequestId(asked.id));

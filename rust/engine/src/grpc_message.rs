@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One message of gRPC on its way in and out: read whole, and through its compression.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
@@ -10,15 +14,65 @@ use nerite_logic::wire::grpc::frame::{PREFIX, compressed_prefix};
 use nerite_logic::wire::grpc::{Frame, Unframed, unframe};
 use smallvec::SmallVec;
 
-use crate::body::{Align, Reading, Unreadable, read};
+use crate::body::{Align, Piece, Reading, Source, Unreadable, read};
 use crate::compression;
 use crate::grpc::Status;
+use crate::options::Options;
 use crate::server::Shared;
 
 /// How the messages that come with it are compressed.
 pub static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How those of the other side may be.
 pub static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// A compressed message may become this many times as long, if that is more than a plain body over HTTP may be.
+/// Tensors rarely shrink further; what does is as likely made to fill the memory.
+const RATIO: usize = 32;
+
+/// How long messages may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// As they are sent, and in any case.
+    message: usize,
+    /// What compressed ones may become, however short they are.
+    expanded: usize,
+}
+
+impl Limits {
+    /// The limits that the options set.
+    pub const fn of(options: &Options) -> Self {
+        Self {
+            message: options.max_message_bytes,
+            expanded: options.max_request_bytes,
+        }
+    }
+
+    /// Most bytes that a message may have as it is sent.
+    pub const fn message(self) -> usize {
+        self.message
+    }
+
+    /// Most bytes that may come out of a compressed message of `length` bytes.
+    fn of_expanded(self, length: usize) -> usize {
+        let earned = self.expanded.max(length.saturating_mul(RATIO));
+        self.message.min(earned)
+    }
+
+    /// What a compressed message is told that becomes longer than `limit`.
+    fn too_long(self, limit: usize) -> Status {
+        let raise = match limit == self.message {
+            true => String::new(),
+            false => format!(
+                ". Compressed messages may become as long as --http-max-input-size says, or \
+                 {RATIO} times as long as they are sent."
+            ),
+        };
+        Status::new(
+            8,
+            format!("Received message larger than max (more vs. {limit}) once decompressed{raise}"),
+        )
+    }
+}
 
 /// Reads the one message of a unary call.
 ///
@@ -29,7 +83,8 @@ pub async fn read_message(
     headers: &HeaderMap,
     shared: &Shared,
 ) -> Result<Bytes, Status> {
-    let limit = shared.options.max_message_bytes;
+    let limits = Limits::of(&shared.options);
+    let limit = limits.message();
     let patience = shared.options.arrival_timeout();
     let how = Reading {
         limit: limit.saturating_add(PREFIX),
@@ -37,10 +92,14 @@ pub async fn read_message(
         patience,
     };
     let mut data = read(&mut body, how).await.map_err(|why| match why {
-        Unreadable::TooLong(_) => Status::new(
-            8,
-            format!("Received message larger than max ({limit} bytes)"),
-        ),
+        Unreadable::TooLong(length) => {
+            let length = length.map_or_else(
+                || "more".to_owned(),
+                |n| n.saturating_sub(PREFIX as u64).to_string(),
+            );
+            let text = format!("Received message larger than max ({length} vs. {limit})");
+            Status::new(8, text)
+        }
         Unreadable::TooSlow => {
             Status::new(4, format!("request stopped for more than {patience:?}"))
         }
@@ -49,7 +108,7 @@ pub async fn read_message(
     match unframe(&mut data, limit) {
         Unframed::Message(message) if data.is_empty() => Ok(message),
         Unframed::Compressed(message) if data.is_empty() => {
-            expanded(message, headers.get(&ENCODING).cloned(), limit).await
+            expanded(message, headers.get(&ENCODING).cloned(), limits).await
         }
         Unframed::Message(_) | Unframed::Compressed(_) => {
             Err(Status::new(12, "a unary call has one message"))
@@ -66,7 +125,7 @@ pub async fn read_message(
 pub async fn expanded(
     message: Bytes,
     encoding: Option<HeaderValue>,
-    limit: usize,
+    limits: Limits,
 ) -> Result<Bytes, Status> {
     let name = encoding.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
     let told = String::from_utf8_lossy(name);
@@ -82,12 +141,10 @@ pub async fn expanded(
             return refused(12, text);
         }
     };
+    let limit = limits.of_expanded(message.len());
     match compression::expand(encoding, message, limit, 0).await {
         Ok(message) => Ok(message),
-        Err(compression::Unreadable::TooLong) => refused(
-            8,
-            format!("Received message larger than max ({limit} bytes) once decompressed"),
-        ),
+        Err(compression::Unreadable::TooLong) => Err(limits.too_long(limit)),
         Err(compression::Unreadable::Broken) => refused(
             13,
             format!("message has grpc-encoding '{told}', but is no complete {told} data"),
@@ -95,25 +152,83 @@ pub async fn expanded(
     }
 }
 
-/// A framed message, compressed if its client can read that and it is shorter so.
-pub async fn compressed(
-    (head, tail): Frame,
-    effort: Effort,
-    headers: &HeaderMap,
-) -> (Frame, Option<Encoding>) {
-    let accepted = headers
-        .get(&ACCEPT_ENCODING)
-        .and_then(|it| it.to_str().ok());
-    let Some(encoding) = accepted.and_then(Encoding::accepted_by_grpc) else {
-        return ((head, tail), None);
-    };
+/// The encoding in which a client can read answers, if there is one.
+pub fn readable(headers: &HeaderMap) -> Option<Encoding> {
+    let accepted = headers.get(&ACCEPT_ENCODING)?.to_str().ok()?;
+    Encoding::accepted_by_grpc(accepted)
+}
+
+/// A framed message, compressed; `None` if that would not be shorter.
+pub async fn compressed((head, tail): &Frame, effort: Effort, encoding: Encoding) -> Option<Frame> {
     let mut pieces = compression::Pieces::from_iter([head.slice(PREFIX..)]);
     pieces.extend(tail.iter().cloned());
-    match compression::shrink(encoding, effort, pieces).await {
-        None => ((head, tail), None),
-        Some(short) => {
-            let prefix = compressed_prefix(short.len());
-            ((prefix, SmallVec::from_iter([short])), Some(encoding))
+    let short = compression::shrink(encoding, effort, pieces).await?;
+    let prefix = compressed_prefix(short.len());
+    Some((prefix, SmallVec::from_iter([short])))
+}
+
+/// The answers of a stream, one framed message in each piece, compressed where that makes them shorter.
+pub struct Compressed {
+    source: Box<dyn Source>,
+    effort: Effort,
+    encoding: Encoding,
+    /// A message that is being compressed.
+    under_way: Option<Pin<Box<dyn Future<Output = Frame> + Send>>>,
+}
+
+impl Compressed {
+    /// The answers of `source`.
+    pub fn new(source: Box<dyn Source>, effort: Effort, encoding: Encoding) -> Self {
+        Self {
+            source,
+            effort,
+            encoding,
+            under_way: None,
         }
+    }
+}
+
+impl std::fmt::Debug for Compressed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Compressed({:?}, {:?})", self.encoding, self.source)
+    }
+}
+
+impl Source for Compressed {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        let under_way = match &mut self.under_way {
+            Some(under_way) => under_way,
+            None => match ready!(self.source.poll_piece(context)) {
+                Piece::End(trailers) => return Poll::Ready(Piece::End(trailers)),
+                Piece::Data(head, tail) => {
+                    let (effort, encoding) = (self.effort, self.encoding);
+                    let frame = (head, tail);
+                    self.under_way.insert(Box::pin(async move {
+                        let short = compressed(&frame, effort, encoding).await;
+                        short.unwrap_or(frame)
+                    }))
+                }
+            },
+        };
+        let (head, tail) = ready!(under_way.as_mut().poll(context));
+        self.under_way = None;
+        Poll::Ready(Piece::Data(head, tail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_message_may_become_grows_with_it_up_to_the_limit_of_messages() {
+        let limits = Limits {
+            message: 1000,
+            expanded: 100,
+        };
+        assert_eq!(limits.of_expanded(0), 100);
+        assert_eq!(limits.of_expanded(10), 320);
+        assert_eq!(limits.of_expanded(900), 1000);
+        assert_eq!(limits.of_expanded(usize::MAX), 1000);
     }
 }

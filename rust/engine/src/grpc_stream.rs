@@ -188,12 +188,13 @@ impl InferStream {
             traced.trace().mark_at(Point::ReceiveEnd, received);
         }
         let written = ByteString::from(envelope.model_version());
-        let (mut request, targets) = envelope
-            .into_request(&version.spec)
-            .and_then(|request| self.shared.regions.attach(request))
-            .inspect_err(|_| infer::refused(&version, received))?;
-        let parameters = &mut request.parameters;
-        self.shared.forward.grpc(&self.headers, parameters)?;
+        let parsed = envelope.into_request(&version.spec);
+        let attached = parsed.and_then(|mut request| {
+            let parameters = &mut request.parameters;
+            self.shared.forward.grpc(&self.headers, parameters)?;
+            self.shared.regions.attach(request)
+        });
+        let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
         begin(version, written, request, targets, received, traced)
     }
 

@@ -11,7 +11,7 @@ use hyper::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use nerite_logic::Error;
 use nerite_logic::wire::compression::{Effort, Encoding};
 use nerite_logic::wire::v2;
@@ -19,10 +19,11 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
-use crate::body::{Align, Reading, ReplyBody, Unreadable, discard, read};
+use crate::body::{ReplyBody, discard};
 use crate::connection::Protocol;
 use crate::failure::Failure;
 use crate::metadata::{Model, ModelStatistics, Server};
+use crate::request_body::{Arrived, arrive, read_body};
 use crate::routes::doors::Dialect;
 use crate::routes::guard::{Peer, Permit, Sight};
 use crate::routes::{Ask, Route, Target, V1};
@@ -102,9 +103,9 @@ async fn dispatch(
         }
         Route::Generate(target) => generate::whole(target, head, body, shared).await,
         Route::GenerateStream(target) => generate::streamed(target, head, body, shared).await,
-        Route::ServerLive => Ok(empty(StatusCode::OK)),
+        Route::ServerLive => Ok(healthy(br#"{"live":true}"#, shared)),
         Route::ServerReady => Ok(match shared.is_ready() {
-            true => empty(StatusCode::OK),
+            true => healthy(br#"{"ready":true}"#, shared),
             false => empty(StatusCode::BAD_REQUEST),
         }),
         Route::ModelReady(target) => {
@@ -146,7 +147,7 @@ async fn dispatch(
                 _ => ("log_settings", None),
             };
             let body = match permit.writes() {
-                true => Some(read_body(body, None, shared).await?),
+                true => Some(read_body(head, body, shared).await?),
                 false => None,
             };
             let answer = settings::ask(verb, model, body, shared).await?;
@@ -154,14 +155,14 @@ async fn dispatch(
         }
         Route::SharedMemory(device, ask, region) => {
             let body = match ask {
-                Ask::Register => read_body(body, None, shared).await?,
+                Ask::Register => read_body(head, body, shared).await?,
                 Ask::Status | Ask::Unregister => Bytes::new(),
             };
             let answer = shared_memory::http(device, ask, region, &body, shared)?;
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
         }
         Route::RepositoryIndex => {
-            let payload = read_body(body, None, shared).await?;
+            let payload = read_body(head, body, shared).await?;
             let mut answer = shared.control.ask("repository_index", payload).await?;
             if !permit.sight().is_whole() {
                 answer = visible_index(&answer, permit.sight())?;
@@ -169,7 +170,7 @@ async fn dispatch(
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
         }
         Route::RepositoryModel(load, model, repository) => {
-            let body = read_body(body, None, shared).await?;
+            let body = read_body(head, body, shared).await?;
             repository::over_http(load, model, repository, body, permit.sight(), shared).await?;
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::default()))
         }
@@ -186,34 +187,30 @@ async fn model_infer(
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
     let headers = &head.headers;
     if version.spec.decoupled {
+        infer::refused(&version, Instant::now());
         return Err(Error::unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
         )
         .into());
     }
-    let encoding = match headers.get(CONTENT_ENCODING) {
-        None => None,
-        Some(name) => Encoding::named(name.as_bytes()).map_err(|_| Failure::Encoding)?,
-    };
-    let traced = shared.tracer.sample(&version, headers, false);
-    mark(traced.as_ref(), Point::ReceiveStart);
     let declared = dialect.header_length(head);
     let align_at = declared.and_then(number);
-    let mut body = read_body(body, align_at, shared).await?;
-    if let Some(encoding) = encoding {
-        body = expanded(encoding, body, align_at, shared).await?;
-    }
-    mark(traced.as_ref(), Point::ReceiveEnd);
-    let received = Instant::now();
+    let Arrived {
+        body,
+        received,
+        traced,
+    } = arrive(&version, head, body, align_at, shared).await?;
     let parsed = declared
         .map(|text| v2::parse_header_length(text, body.len()))
         .transpose()
         .and_then(|length| v2::parse_request(&body, length, &version.spec));
     // From here on the tensors alone keep the body.
     drop(body);
-    let attached = parsed.and_then(|request| shared.regions.attach(request));
-    let (mut request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
-    shared.forward.http(head, &mut request.parameters)?;
+    let attached = parsed.and_then(|mut request| {
+        shared.forward.http(head, &mut request.parameters)?;
+        shared.regions.attach(request)
+    });
+    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
     let asked = request.take_asked();
     let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;
@@ -234,17 +231,6 @@ async fn model_infer(
         reply.extensions_mut().insert(RequestId(asked.id));
     }
     Ok(reply)
-}
-
-/// Makes sure that a body is not encoded.
-///
-/// # Errors
-/// If it is.
-pub fn plain(headers: &HeaderMap) -> Result<(), Failure> {
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => Err(Failure::Encoding),
-        _ => Ok(()),
-    }
 }
 
 /// The metadata of every model that may be seen and has a version that is ready.
@@ -361,71 +347,20 @@ fn metrics_page(shared: &Shared) -> Reply {
     with_type(StatusCode::OK, PROMETHEUS, ReplyBody::one(page))
 }
 
-/// Reads a whole body, with the offset `align_at` on a cache line.
-///
-/// # Errors
-/// If it is too long, stops, or breaks off.
-pub async fn read_body(
-    body: &mut Incoming,
-    align_at: Option<usize>,
-    shared: &Shared,
-) -> Result<Bytes, Failure> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let limit = shared.options.max_request_bytes;
-    let patience = shared.options.arrival_timeout();
-    let how = Reading {
-        limit,
-        align: Align::At(align_at.unwrap_or(0)),
-        patience,
-    };
-    read(body, how).await.map_err(|why| match why {
-        Unreadable::TooLong(declared) => too_long(
-            &declared.map_or_else(|| "of unknown length".into(), |n| format!("of {n} bytes")),
-            limit,
-        ),
-        Unreadable::TooSlow => Failure::Status(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("request body stopped for more than {patience:?}"),
-        ),
-        Unreadable::Broken => Failure::Status(
-            StatusCode::BAD_REQUEST,
-            "request body ended early or is framed wrongly".into(),
-        ),
-    })
-}
-
-fn too_long(body: &str, limit: usize) -> Failure {
-    let text = format!(
-        "request body {body} exceeds the limit of {limit} bytes. \
-         Use --http-max-input-size to increase the limit."
-    );
-    Failure::Status(StatusCode::PAYLOAD_TOO_LARGE, text)
-}
-
-/// A body as it was before its client compressed it.
-async fn expanded(
-    encoding: Encoding,
-    body: Bytes,
-    align_at: Option<usize>,
-    shared: &Shared,
-) -> Result<Bytes, Failure> {
-    let limit = shared.options.max_request_bytes;
-    let name = encoding.name();
-    let expanded = compression::expand(encoding, body, limit, align_at.unwrap_or(0)).await;
-    expanded.map_err(|why| match why {
-        compression::Unreadable::TooLong => too_long(&format!("decompressed from {name}"), limit),
-        compression::Unreadable::Broken => Error::invalid(format!(
-            "failed to decompress the request body: it has Content-Encoding '{name}', but is \
-             no complete {name} data"
-        ))
-        .into(),
-    })
-}
-
 fn number(text: &[u8]) -> Option<usize> {
     str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// That all is well: Triton's servers say so by the status alone, KServe's in JSON too.
+fn healthy(told: &'static [u8], shared: &Shared) -> Reply {
+    match shared.options.health_json {
+        true => with_type(
+            StatusCode::OK,
+            JSON,
+            ReplyBody::one(Bytes::from_static(told)),
+        ),
+        false => empty(StatusCode::OK),
+    }
 }
 
 /// An answer without a body.

@@ -5,14 +5,15 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nerite_logic::Error;
-use nerite_logic::check::{Admission, check};
+use nerite_logic::check::{Admission, adapt, check};
 use nerite_logic::message::{InferRequest, InferResponse};
+use nerite_logic::{Error, parts};
 
 use crate::cache::Missed;
 use crate::ensemble::counting::Timings;
 use crate::ensemble::run::Run;
-use crate::lane::{self, Aside, Outcome};
+use crate::in_parts;
+use crate::lane::{self, Aside, Outcome, Reply};
 use crate::responses::{self, Responses};
 use crate::statistics::Failure;
 use crate::trace::{Point, Trace, Traced};
@@ -23,6 +24,26 @@ use crate::version::Version;
 /// # Errors
 /// What the check, the queue or the model has to say.
 pub async fn infer(
+    version: &Arc<Version>,
+    mut request: InferRequest,
+    received: Instant,
+    traced: Option<&Traced>,
+) -> Result<InferResponse, Error> {
+    if version.spec.as_kserve {
+        adapt(&mut request, &version.spec).inspect_err(|_| refused(version, received))?;
+        let cut = parts::split(&request, &version.spec);
+        if !cut.is_empty() {
+            return in_parts::infer(version, cut, received).await;
+        }
+    }
+    whole(version, request, received, traced).await
+}
+
+/// The same with a request that is as its model declares it.
+///
+/// # Errors
+/// As above.
+pub async fn whole(
     version: &Arc<Version>,
     mut request: InferRequest,
     received: Instant,
@@ -44,7 +65,7 @@ pub async fn infer(
         trace: trace.cloned(),
         ..Aside::default()
     };
-    let outcome = lane::submit(version, request, admission, received, aside)?.await;
+    let outcome = submit(version, request, admission, received, aside)?.await;
     if let Some(missed) = missed {
         missed.answered(&outcome);
     }
@@ -112,7 +133,7 @@ pub fn stream(
         timings,
         responder: Some(Arc::new(responder)),
     };
-    let reply = lane::submit(version, request, admission, received, aside)?;
+    let reply = submit(version, request, admission, received, aside)?;
     Ok(receiver.submitted(reply, traced))
 }
 
@@ -131,6 +152,23 @@ pub fn admit(
         trace.requested(&request.id, &request.inputs);
     }
     Ok(admission)
+}
+
+/// Puts a request that was admitted into its queue.
+///
+/// # Errors
+/// If there is no place before the queue; that is counted.
+pub fn submit(
+    version: &Arc<Version>,
+    request: InferRequest,
+    admission: Admission,
+    received: Instant,
+    aside: Aside,
+) -> Result<Reply, Error> {
+    lane::submit(version, request, admission, received, aside).inspect_err(|why| {
+        let reason = Failure::of_refusal(why);
+        version.statistics.failed(reason, received.elapsed());
+    })
 }
 
 /// Notes in its trace what became of a request.

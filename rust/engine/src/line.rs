@@ -87,6 +87,18 @@ impl Line {
         }
     }
 
+    /// Refuses what nobody waits for any more.
+    pub fn sweep(
+        &mut self,
+        refused: &mut Vec<Refused<Box<Pending>>>,
+        alive: impl Fn(&Box<Pending>) -> bool,
+    ) {
+        match self {
+            Self::Shared(scheduler) => scheduler.sweep(refused, alive),
+            Self::Sequences(sequences) => sequences.sweep(Instant::now(), refused, alive),
+        }
+    }
+
     /// Says that no request comes any more.
     pub fn close(&mut self) {
         if let Self::Sequences(sequences) = self {

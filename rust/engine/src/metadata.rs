@@ -38,15 +38,12 @@ pub struct TensorMetadata {
 }
 
 impl TensorMetadata {
-    fn of(spec: &ModelSpec, tensor: &IoSpec) -> Self {
+    fn of(spec: &ModelSpec, tensor: &IoSpec, dims: &[i64]) -> Self {
         let batch = spec.batches().then_some(-1);
         Self {
             name: tensor.name.to_string(),
             datatype: tensor.datatype.name(),
-            shape: batch
-                .into_iter()
-                .chain(tensor.dims.iter().copied())
-                .collect(),
+            shape: batch.into_iter().chain(dims.iter().copied()).collect(),
         }
     }
 }
@@ -65,7 +62,8 @@ impl Model {
     /// About `version`; lists all ready versions unless `only` this one was asked for.
     pub fn of(table: &Table, version: &Version, only: bool) -> Self {
         let spec = &version.spec;
-        let tensors = |list: &[IoSpec]| list.iter().map(|t| TensorMetadata::of(spec, t)).collect();
+        let inputs = spec.inputs.iter();
+        let outputs = spec.outputs.iter();
         let ready = table
             .entry(&spec.name)
             .map(|entry| entry.ready.as_slice())
@@ -80,8 +78,12 @@ impl Model {
                     .collect(),
             },
             platform: spec.platform.to_string(),
-            inputs: tensors(&spec.inputs),
-            outputs: tensors(&spec.outputs),
+            inputs: inputs
+                .map(|input| TensorMetadata::of(spec, input, &input.dims))
+                .collect(),
+            outputs: outputs
+                .map(|output| TensorMetadata::of(spec, output, spec.answered_dims(output)))
+                .collect(),
         }
     }
 }

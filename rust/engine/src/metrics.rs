@@ -8,7 +8,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::access_log::AccessLog;
 use crate::custom_metrics;
 use crate::latencies::{Buckets, FIRST_RESPONSE, Summary};
 use crate::server::Shared;
@@ -297,7 +296,7 @@ fn dropped(page: &mut Page, shared: &Shared) {
     let help = "Traces and access log lines dropped because too many waited to be written";
     page.family(name, help, "counter");
     page.sample(name, "what=\"trace\"", "", shared.tracer.dropped());
-    let lines = shared.access_log.as_ref().map_or(0, AccessLog::dropped);
+    let lines = shared.access_log.as_ref().map_or(0, |log| log.dropped());
     page.sample(name, "what=\"access_log\"", "", lines);
 }
 

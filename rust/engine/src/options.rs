@@ -63,6 +63,8 @@ pub struct Options {
     pub doors: Doors,
     /// How much there is of resources; `None` if instances run without regard to them.
     pub rate_limit: Option<BTreeMap<String, u32>>,
+    /// Health is told in JSON too, as KServe's servers do, and not by the status alone.
+    pub health_json: bool,
 }
 
 impl Default for Options {
@@ -91,6 +93,7 @@ impl Default for Options {
             grpc_header_forward: String::new(),
             doors: Doors::default(),
             rate_limit: None,
+            health_json: false,
         }
     }
 }

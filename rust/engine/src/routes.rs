@@ -64,7 +64,7 @@ pub enum Route<'a> {
     /// A page that shows it.
     Docs,
     /// The models of SageMaker's multi-model mode; GET tells, POST loads, DELETE unloads.
-    SageMakerModels(Option<&'a str>),
+    SageMakerModels(Option<doors::Hosted<'a>>),
     /// On a port of its own.
     Metrics,
 }
@@ -291,7 +291,7 @@ impl<'a> Route<'a> {
 
     /// What it touches.
     #[must_use]
-    pub const fn subject(&self) -> Subject<'a> {
+    pub fn subject(&self) -> Subject<'a> {
         match self {
             Self::ModelReady(target)
             | Self::ModelMetadata(target)
@@ -303,7 +303,7 @@ impl<'a> Route<'a> {
             | Self::V1(V1::ModelReady(target) | V1::Predict(target) | V1::Explain(target))
             | Self::TraceSettings(Some(target)) => Subject::Model(target.name),
             Self::RepositoryModel(_, model, _) => Subject::Model(model),
-            Self::SageMakerModels(Some(name)) => Subject::Model(name),
+            Self::SageMakerModels(Some(hosted)) => Subject::Model(hosted.model()),
             Self::ServerLive
             | Self::ServerReady
             | Self::ServerMetadata

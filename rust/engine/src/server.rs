@@ -48,7 +48,7 @@ pub struct Shared {
     /// Decides which requests are traced.
     pub tracer: Arc<Tracer>,
     /// The access log, if there is one.
-    pub access_log: Option<AccessLog>,
+    pub access_log: Option<Arc<AccessLog>>,
     /// Who may ask for what.
     pub guard: Guard,
     /// Which headers models see.
@@ -161,7 +161,7 @@ impl Engine {
         let lanes = Arc::new(Lanes::new(count));
         let access_log = match options.access_log.as_str() {
             "" => None,
-            path => Some(AccessLog::open(path, options.access_log_json)?),
+            path => Some(Arc::new(AccessLog::open(path, options.access_log_json)?)),
         };
         let guard = Guard::new(
             &options.http_restricted,

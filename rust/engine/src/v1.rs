@@ -12,24 +12,23 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
-use nerite_logic::Error;
-use nerite_logic::message::{InferRequest, InferResponse};
 use nerite_logic::wire::v1::{self, Attributes};
+use nerite_logic::{Error, parts};
 use serde::Serialize;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::access_log::{RequestId, rfc3339};
 use crate::body::ReplyBody;
 use crate::failure::Failure;
-use crate::http::{JSON, Reply, json, plain, read_body, with_type};
-use crate::infer;
+use crate::http::{JSON, Reply, json, with_type};
+use crate::request_body::{Arrived, arrive};
 use crate::routes::Target;
 use crate::routes::guard::Sight;
 use crate::server::Shared;
 use crate::table::Table;
 use crate::trace::{Point, mark};
 use crate::version::Version;
+use crate::{in_parts, infer};
 
 const EVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
 /// The headers of an event whose data is the body.
@@ -105,6 +104,7 @@ pub async fn predict(
 ) -> Result<Reply, Failure> {
     let version = Arc::clone(find(&shared.table(), target)?);
     if version.spec.decoupled {
+        infer::refused(&version, Instant::now());
         return Err(Error::unsupported(format!(
             "model '{}' gives any number of responses, which the V1 protocol cannot carry; use \
              /v2/models/{0}/generate_stream",
@@ -112,27 +112,29 @@ pub async fn predict(
         ))
         .into());
     }
-    plain(&head.headers)?;
-    let traced = shared.tracer.sample(&version, &head.headers, false);
-    mark(traced.as_ref(), Point::ReceiveStart);
-    let body = read_body(body, None, shared).await?;
-    mark(traced.as_ref(), Point::ReceiveEnd);
-    let received = Instant::now();
+    let Arrived {
+        body,
+        received,
+        traced,
+    } = arrive(&version, head, body, None, shared).await?;
     let (mode, body) = Mode::of(&head.headers, body);
     let parsed = v1::parse_predict(&body, &version.spec);
     drop(body);
-    let mut predict = parsed.inspect_err(|_| infer::refused(&version, received))?;
+    let forwarded = parsed.and_then(|mut predict| {
+        shared.forward.http(head, &mut predict.request.parameters)?;
+        Ok(predict)
+    });
+    let mut predict = forwarded.inspect_err(|_| infer::refused(&version, received))?;
     let request = &mut predict.request;
     request.id = request_id(&head.headers);
-    let id = request.id.clone();
-    shared.forward.http(head, &mut request.parameters)?;
-    let parts = v1::split(&predict.request, &version.spec);
-    let response = if parts.is_empty() {
+    let (id, form) = (request.id.clone(), request.default_form);
+    let cut = parts::split(&predict.request, &version.spec);
+    let response = if cut.is_empty() {
         infer::infer(&version, predict.request, received, traced.as_ref()).await?
     } else {
-        in_parts(&version, parts, received).await?
+        in_parts::infer(&version, cut, received).await?
     };
-    let text = v1::encode_predictions(&version.spec, &response, predict.alone)?;
+    let text = v1::encode_predictions(&version.spec, &response, predict.alone, form)?;
     mark(traced.as_ref(), Point::ResponseComplete);
     let mut reply = mode.reply(target.name, text, |text| {
         ReplyBody::one(text).with_trace(traced)
@@ -144,38 +146,6 @@ pub async fn predict(
         reply.extensions_mut().insert(RequestId(id));
     }
     Ok(reply)
-}
-
-/// Parts of one request that are with the model at a time: one request is not to fill its queue.
-const PARTS: usize = 8;
-
-/// Infers with the parts of a request that is too long for the model. The first failure is the answer.
-async fn in_parts(
-    version: &Arc<Version>,
-    parts: Vec<InferRequest>,
-    received: Instant,
-) -> Result<InferResponse, Error> {
-    let mut answers = vec![InferResponse::default(); parts.len()];
-    let mut waiting = parts.into_iter().enumerate();
-    let mut running = JoinSet::new();
-    loop {
-        // Dropped with the connection, and with it what is still queued.
-        while running.len() < PARTS
-            && let Some((index, part)) = waiting.next()
-        {
-            let version = Arc::clone(version);
-            running
-                .spawn(async move { (index, infer::infer(&version, part, received, None).await) });
-        }
-        let Some(ended) = running.join_next().await else {
-            return v1::join(&answers, &version.spec);
-        };
-        let (index, answer) =
-            ended.map_err(|why| Error::internal(format!("a part of a request ended: {why}")))?;
-        if let Some(place) = answers.get_mut(index) {
-            *place = answer?;
-        }
-    }
 }
 
 /// What the client, or what stands before it, calls the request.

@@ -280,16 +280,22 @@ impl Version {
 
     /// Refuses new requests; instances leave once what was queued is answered.
     pub fn close(&self) {
+        let mut refused = Vec::new();
         let empty = {
             let mut queue = self.queue.lock();
             queue.scheduler.close();
             queue.closed = true;
+            // Nobody waits for these, so no instance should stay for the company that they hope for.
+            queue.scheduler.sweep(&mut refused, |pending| {
+                self.lanes.is_awaited(pending.reply_to)
+            });
             queue.scheduler.is_empty()
         };
         if empty {
             self.end_turns();
         }
         self.work.notify_all();
+        self.refuse(refused, Instant::now());
     }
 
     /// Has nobody wait for resources any more: there is nothing left to do with them.

@@ -129,9 +129,20 @@ fn main() {
         1,
     );
 
-    println!("nanoseconds per element of 10,000 in JSON");
+    println!(
+        "nanoseconds per element of 10,000 in JSON, which the processor learns by heart, and of more"
+    );
     #[allow(clippy::cast_possible_truncation)]
-    let lists: [(&str, &str, Vec<String>); 6] = [
+    let lists: [(&str, &str, Vec<String>); 7] = [
+        (
+            "FP32, 150,528 of an image",
+            "FP32",
+            noise(150_528)
+                .zip(noise(150_529).skip(1))
+                .map(|(a, b)| (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos())
+                .map(|n| format!("{:?}", f64::from(n as f32)))
+                .collect(),
+        ),
         (
             "FP32, as float32.tolist()",
             "FP32",
@@ -175,7 +186,7 @@ fn main() {
         } else {
             datatype
         };
-        let spec = model(config, "10000");
+        let spec = model(config, &numbers.len().to_string());
         exchange(
             label,
             &spec,

@@ -5,6 +5,7 @@
 //! outputs, number of inputs, batch dimension of all inputs, then type, shape and size of each. What a
 //! client may send without limit elsewhere is bounded here or in the codec before memory is taken for it.
 
+mod as_kserve;
 pub(crate) mod size;
 
 use std::fmt::Write;
@@ -16,6 +17,7 @@ use crate::message::{InferRequest, Tensor};
 use crate::schedulers::BatchKey;
 use crate::spec::{IoSpec, ModelSpec};
 
+pub use as_kserve::adapt;
 pub use size::{byte_size, element_count};
 
 /// Most inputs, and most requested outputs, that one request may list.

@@ -15,6 +15,7 @@ pub mod error;
 pub mod forwarding;
 pub mod gateway;
 pub mod message;
+pub mod parts;
 pub mod quantiles;
 pub mod rate_limit;
 pub mod schedulers;

@@ -98,13 +98,25 @@ pub struct Window {
     pub size: u64,
 }
 
+/// How the data of an output are written over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Form {
+    /// In the JSON.
+    #[default]
+    Json,
+    /// In the JSON, where each BYTES element is an object with its base64.
+    Base64,
+    /// As bytes behind the JSON.
+    Binary,
+}
+
 /// How one output is to be answered.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct RequestedOutput {
     /// The output's name.
     pub name: ByteString,
-    /// HTTP: as bytes behind the JSON rather than in it.
-    pub binary: bool,
+    /// HTTP: how its data are written.
+    pub form: Form,
     /// The `k` best classes instead of the tensor; 0 for the tensor itself.
     pub classification: u32,
     /// Into shared memory, so that the answer has no data.
@@ -126,8 +138,8 @@ pub struct InferRequest {
     pub windows: Vec<(usize, Window)>,
     /// The outputs asked for; empty for all of them.
     pub outputs: SmallVec<[RequestedOutput; 2]>,
-    /// HTTP: outputs that are not listed are answered as bytes.
-    pub binary_default: bool,
+    /// HTTP: how the data of outputs are written that are not listed.
+    pub default_form: Form,
 }
 
 /// What the answer to a request must know of it; the request itself goes to the model.
@@ -137,8 +149,8 @@ pub struct Asked {
     pub id: ByteString,
     /// How the outputs that were listed are to be answered.
     pub outputs: SmallVec<[RequestedOutput; 2]>,
-    /// HTTP: outputs that are not listed are answered as bytes.
-    pub binary_default: bool,
+    /// HTTP: how the data of outputs are written that are not listed.
+    pub default_form: Form,
 }
 
 impl InferRequest {
@@ -148,7 +160,7 @@ impl InferRequest {
         Asked {
             id: self.id.clone(),
             outputs: self.outputs.clone(),
-            binary_default: self.binary_default,
+            default_form: self.default_form,
         }
     }
 }

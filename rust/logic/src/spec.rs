@@ -22,6 +22,9 @@ pub use ensemble::{EnsembleSpec, StepSpec, Tie};
 
 pub use sequences::{ControlSpec, Direct, Oldest, SequenceBatching, SequenceStrategy, Tells};
 
+/// The parameter of a configuration that says [`ModelSpec::as_kserve`].
+const AS_KSERVE: &str = "accept_as_kserve";
+
 /// A declared input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoSpec {
@@ -148,6 +151,8 @@ pub struct ModelSpec {
     pub caches: bool,
     /// The models that do the work, if it is an ensemble.
     pub ensemble: Option<EnsembleSpec>,
+    /// It takes and answers what KServe's own servers do, which look at an input's rows alone.
+    pub as_kserve: bool,
     /// Extra metric labels, without the leading underscore.
     pub metric_tags: BTreeMap<String, String>,
     /// Upper bounds of histograms by the name of their family, where the configuration chooses them.
@@ -210,6 +215,16 @@ impl ModelSpec {
             .find(|(_, input)| &*input.name == name)
     }
 
+    /// The dimensions of an output as clients see them, behind the batch dimension. KServe's servers answer
+    /// with the array as it is: one value per row is one dimension, which no `dims` can say.
+    #[must_use]
+    pub fn answered_dims<'a>(&self, output: &'a IoSpec) -> &'a [i64] {
+        match &output.reshape {
+            Some(reshape) if self.as_kserve => reshape,
+            _ => &output.dims,
+        }
+    }
+
     /// The declared output called `name`.
     #[must_use]
     pub fn output(&self, name: &str) -> Option<&IoSpec> {
@@ -244,7 +259,15 @@ struct Config {
     #[serde(default)]
     metric_tags: BTreeMap<String, String>,
     #[serde(default)]
+    parameters: BTreeMap<String, ConfigParameter>,
+    #[serde(default)]
     model_metrics: ModelMetrics,
+}
+
+#[derive(Deserialize)]
+struct ConfigParameter {
+    #[serde(default)]
+    string_value: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -385,6 +408,10 @@ impl Config {
             groups: (self.instance_group.into_iter())
                 .filter(|group| !group.passive)
                 .collect(),
+            as_kserve: self
+                .parameters
+                .get(AS_KSERVE)
+                .is_some_and(|parameter| parameter.string_value == "true"),
             metric_tags: self.metric_tags,
             histogram_buckets: self.model_metrics.into_buckets(),
             name: self.name.into(),

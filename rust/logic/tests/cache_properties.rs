@@ -8,7 +8,7 @@ use nerite_logic::DataType;
 use nerite_logic::cache::key::{Key, key};
 use nerite_logic::cache::{Counts, ENTRY_BYTES, Store, cost, kept};
 use nerite_logic::message::{
-    CorrelationId, InferRequest, InferResponse, Parameter, RequestedOutput, Tensor,
+    CorrelationId, Form, InferRequest, InferResponse, Parameter, RequestedOutput, Tensor,
 };
 use nerite_logic::spec::ModelSpec;
 use proptest::prelude::*;
@@ -201,9 +201,9 @@ fn the_order_of_inputs_and_how_outputs_are_encoded_make_no_difference() {
         inputs: inputs.into_iter().rev().collect(),
         ..one.clone()
     };
-    other.outputs[0].binary = true;
+    other.outputs[0].form = Form::Binary;
     other.outputs[0].classification = 3;
-    other.binary_default = true;
+    other.default_form = Form::Binary;
     assert_eq!(key(&SECRET, 1, &one), key(&SECRET, 1, &other));
     other.outputs.push(output("Z".into()));
     assert_ne!(key(&SECRET, 1, &one), key(&SECRET, 1, &other));

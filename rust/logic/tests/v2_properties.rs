@@ -6,7 +6,7 @@ use bytes::Bytes;
 use nerite_logic::DataType;
 use nerite_logic::check::check;
 use nerite_logic::message::{
-    Asked, CorrelationId, InferRequest, InferResponse, Parameter, RequestedOutput, Tensor,
+    Asked, CorrelationId, Form, InferRequest, InferResponse, Parameter, RequestedOutput, Tensor,
 };
 use nerite_logic::spec::ModelSpec;
 use nerite_logic::wire::v2::{Answer, encode_error, encode_response, parse_request};
@@ -54,13 +54,13 @@ fn tensors() -> impl Strategy<Value = Tensor> {
     })
 }
 
-fn encode(tensor: &Tensor, binary: bool) -> Answer {
+fn encode(tensor: &Tensor, form: Form) -> Answer {
     let response = InferResponse {
         outputs: [tensor.clone()].into_iter().collect(),
         ..Default::default()
     };
     let asked = Asked {
-        binary_default: binary,
+        default_form: form,
         ..Default::default()
     };
     encode_response(&spec(tensor.datatype), "1", &asked, &response, &|_| None).unwrap()
@@ -182,7 +182,7 @@ proptest! {
 
     #[test]
     fn a_broken_request_never_panics(tensor in tensors(), cut: prop::sample::Index, byte: u8) {
-        let answer = encode(&tensor, true);
+        let answer = encode(&tensor, Form::Binary);
         let (body, length) = as_request(&answer);
         let mut broken = body.to_vec();
         let at = cut.index(broken.len());
@@ -200,12 +200,12 @@ proptest! {
 
     #[test]
     fn binary_tensors_come_back_to_the_bit(tensor in tensors()) {
-        prop_assert_eq!(read(&encode(&tensor, true), tensor.datatype), tensor);
+        prop_assert_eq!(read(&encode(&tensor, Form::Binary), tensor.datatype), tensor);
     }
 
     #[test]
     fn json_tensors_come_back(tensor in tensors()) {
-        let back = read(&encode(&tensor, false), tensor.datatype);
+        let back = read(&encode(&tensor, Form::Json), tensor.datatype);
         prop_assert!(same(&tensor, &back), "{:?} {:?}", tensor, back);
     }
 
@@ -213,7 +213,7 @@ proptest! {
     fn the_order_of_members_does_not_matter(
         tensor in tensors(), order in Just([0, 1, 2, 3]).prop_shuffle(), nested: bool
     ) {
-        let answer = joined(&encode(&tensor, false));
+        let answer = joined(&encode(&tensor, Form::Json));
         let start = answer.windows(8).position(|word| word == b"\"data\":[").unwrap() + 7;
         let end = answer.len() - 3;
         let data = answer.slice(start..end);
@@ -246,11 +246,11 @@ fn large_answers_are_not_copied_and_small_ones_are_one_buffer() {
         shape: [1, i64::try_from(bytes).unwrap()].into_iter().collect(),
         data: vec![7; bytes].into(),
     };
-    let small = encode(&tensor(64), true);
+    let small = encode(&tensor(64), Form::Binary);
     assert!(small.tail.is_empty());
     assert_eq!(small.head.len(), small.header_length.unwrap() + 64);
     let data = tensor(1 << 20);
-    let large = encode(&data, true);
+    let large = encode(&data, Form::Binary);
     assert_eq!(large.header_length, Some(large.head.len()));
     assert_eq!(large.tail[0].as_ptr(), data.data.as_ptr());
 }
@@ -289,12 +289,12 @@ fn all_that_a_request_may_say_is_understood() {
     );
     let output = RequestedOutput {
         name: "X".into(),
-        binary: true,
+        form: Form::Binary,
         classification: 3,
         window: None,
     };
     assert_eq!(request.outputs.to_vec(), [output]);
-    assert!(request.binary_default);
+    assert_eq!(request.default_form, Form::Binary);
     assert_eq!(request.id, "first");
 }
 

@@ -56,6 +56,11 @@ class MadeBatch:
         return sum(request.rows for request in self.requests)
 
     @property
+    def requested_outputs(self) -> list[str]:
+        """Names of the outputs that any of the requests is to be answered with."""
+        return list({name: None for r in self.requests for name in r.requested_outputs})
+
+    @property
     def inputs(self) -> Mapping[str, Array]:
         """The inputs joined along the batch dimension."""
         if len(self.requests) == 1:

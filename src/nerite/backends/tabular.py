@@ -100,7 +100,7 @@ class TabularBackend(ABC):
         """One call for the whole batch; if it is refused, one per request, to spare the others."""
         plans = self._plans
         if len(plans) > 1:
-            wanted = {name for request in batch.requests for name in request.requested_outputs}
+            wanted = batch.requested_outputs
             plans = [plan for plan in plans if plan.name in wanted]
         try:
             return self._answer(batch.inputs[self._input], plans)

@@ -8,6 +8,11 @@ may use any name for the input; an output called `output-0`, `predict` (MLServer
 output may be called anything. As everywhere in the protocol, a request that names no output gets
 all of them; one that names `output-0` does not pay for the probabilities. Numbers are FP32 unless
 the configuration declares the input otherwise.
+
+A configuration that declares no tensors is completed with `accept_as_kserve`, too: then the data
+plane takes what KServe's own servers take (any name for the only input, any type of number, any
+count of rows) and answers one value per row as one dimension. With tensors of its own a model is as
+strict as any, unless it has that parameter.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 INPUT: Final = "input-0"
 OUTPUT: Final = "output-0"
 PROBABILITIES: Final = "predict_proba"
+#: The parameter that has the data plane accept what KServe's servers accept.
+AS_KSERVE: Final = "accept_as_kserve"
 #: Output names with a meaning -> the method that answers them.
 MEANINGS: Final[Mapping[str, str]] = {
     OUTPUT: OUTPUT,
@@ -79,6 +86,9 @@ def complete(model: Model, opened: Callable[[], Predictor]) -> ModelConfig:
         fields["dynamic_batching"] = {}
     if not config.inputs:
         fields["input"] = [_declared_input(model, predictor, size > 0)]
+    if not config.inputs and not config.outputs and AS_KSERVE not in config.parameters:
+        parameters = {**config.parameters, AS_KSERVE: "true"}
+        fields["parameters"] = {key: {"string_value": text} for key, text in parameters.items()}
     if not config.outputs:
         results = _probe(model, predictor, predictor.declared)
         fields["output"] = [_declare(n, r, size > 0) for n, r in results.items()]

@@ -9,61 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
-
-from nerite.cli import (
-    apply,
-    backends,
-    check,
-    demo,
-    explain,
-    export,
-    get,
-    infer,
-    keys,
-    kserve_arguments,
-    models,
-    serve,
-    storage_initializer,
-    up,
-    version,
-    wait,
-)
+from nerite.cli import kserve_arguments
 from nerite.errors import ConfigError, NeriteError
 
-app = typer.Typer(
-    name="nerite",
-    help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-app.command("serve", help=serve.HELP, no_args_is_help=True)(serve.serve)
-app.command("check", no_args_is_help=True)(check.check)
-app.command("explain", no_args_is_help=True)(explain.explain)
-app.add_typer(export.app, name="export")
-app.command("up")(up.up)
-app.command("apply", no_args_is_help=True)(apply.apply)
-app.command("get", no_args_is_help=True)(get.get)
-app.command("describe", no_args_is_help=True)(get.describe)
-app.command("wait", no_args_is_help=True)(wait.wait)
-app.command("logs", no_args_is_help=True)(get.logs)
-app.command("delete", no_args_is_help=True)(apply.delete)
-app.command("infer", no_args_is_help=True)(infer.infer)
-app.add_typer(models.app, name="models")
-app.command("backends")(backends.backends)
-app.add_typer(keys.keys, name="keys")
-app.command("storage-initializer", no_args_is_help=True)(storage_initializer.storage_initializer)
-app.command("demo")(demo.demo)
-app.command("version")(version.version)
+if TYPE_CHECKING:
+    import typer
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        app(_understood(arguments), prog_name="nerite")
+        _app(arguments)(_understood(arguments), prog_name="nerite")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return 1 if code == 2 else code
@@ -78,6 +36,17 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _app(arguments: Sequence[str]) -> typer.Typer:
+    """The commands, or only `serve`: to make all the others ready takes as long as a model."""
+    if arguments[:1] == ["serve"]:
+        from nerite.cli.serve import only_serve
+
+        return only_serve()
+    from nerite.cli.commands import app
+
+    return app
 
 
 def _understood(arguments: Sequence[str]) -> list[str]:

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from nerite import errors
+from nerite.cli.connections import DEFAULT_URL, Trust, locate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-DEFAULT_URL = "http://localhost:8000"
 
 API_KEY = "NERITE_API_KEY"
+
+#: Those that this machine knows.
+_ANY_AUTHORITY = Trust()
 
 _BY_STATUS = {
     400: errors.InvalidArgument,
@@ -54,7 +58,7 @@ class Answer:
 
 
 class Client:
-    """Asks one server; `url` may leave out the scheme.
+    """Asks one server; `url` may leave out the scheme, or be `unix:` and the path of a socket.
 
     Raises, from every method:
         Unavailable: Nothing answers at the address.
@@ -62,20 +66,18 @@ class Client:
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, api_key: str = "", timeout: float | None = 60.0
+        self,
+        url: str = DEFAULT_URL,
+        api_key: str = "",
+        timeout: float | None = 60.0,
+        trust: Trust = _ANY_AUTHORITY,
     ) -> None:
-        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise errors.InvalidArgument(f"'{url}' is not an address like {DEFAULT_URL}")
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self.url = f"{parts.scheme}://{parts.netloc}"
-        self._base = parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         if not (api_key.isascii() and api_key.isprintable()):
             raise errors.InvalidArgument("the API key has characters that no header can carry")
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+        address = locate(url, trust, timeout)
+        self.url, self._base = address.shown, address.base
+        self._connection = address.connection
 
     def __enter__(self) -> Client:
         return self
@@ -140,6 +142,8 @@ class Client:
         except (OSError, http.client.HTTPException) as cause:
             self._connection.close()
             reason = str(cause) or type(cause).__name__
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                reason += "; --ca-file names the authorities to believe, --insecure asks for none"
             raise errors.Unavailable(f"no answer from {self.url}: {reason}") from cause
         if response.status >= 400:
             raise _refusal(response.status, content, f"{method} {self.url}{self._base}{path}")

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from nerite.cli import examples
+
 app = typer.Typer(
     help="Print what other systems need to be told about Nerite.", no_args_is_help=True
 )
@@ -18,7 +20,7 @@ def export() -> None:
     """Print what other systems need to be told about Nerite."""
 
 
-@app.command()
+@app.command(epilog=examples.of("export runtime"))
 def runtime(
     *,
     image: Annotated[
@@ -36,8 +38,12 @@ def runtime(
         str, typer.Option(help="Make ServingRuntimes of this namespace, not of the cluster.")
     ] = "",
     priority: Annotated[
-        int, typer.Option(help="The higher is chosen; KServe's own have 1 to 3.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            help="The highest is chosen; KServe's own have 1 to 3, so 4 takes their services over. "
+            "Without one, services keep the runtime that they have."
+        ),
+    ] = None,
     auto_select: Annotated[
         bool, typer.Option(help="Also for services that name no runtime.")
     ] = True,

@@ -256,7 +256,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--http-max-input-size",
         "int",
-        "Largest request body in bytes.",
+        "Largest request body in bytes, decompressed; short compressed gRPC messages too.",
         HTTP,
         default="67108864",
         option="max_request_bytes",
@@ -428,6 +428,14 @@ FLAGS: tuple[Flag, ...] = (
         option="allow_cpu_metrics",
     ),
     Flag(
+        "--allow-gpu-metrics",
+        "bool",
+        "Tell utilization, memory, power and energy of NVIDIA GPUs; needs the extra 'gpu'.",
+        METRICS,
+        default="true",
+        option="allow_gpu_metrics",
+    ),
+    Flag(
         "--metrics-interval-ms",
         "int",
         "How often processor and memory are looked at.",
@@ -464,7 +472,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--access-log",
         "text",
-        "Write a line for each answered request to this file; - is standard error.",
+        "Write a line for each answered request or ended stream to this file; - is standard error.",
         LOGGING,
         option="access_log",
     ),
@@ -525,6 +533,14 @@ FLAGS: tuple[Flag, ...] = (
         "local,size=BYTES: keep answers of models with response_cache, the last used, so large.",
         SERVER,
         option="cache_config",
+    ),
+    Flag(
+        "--health-json",
+        "bool",
+        'Answer health with {"live":true} or {"ready":true}, as KServe does, not with nothing.',
+        SERVER,
+        default="false",
+        option="health_json",
     ),
     Flag(
         "--drain-delay",
@@ -623,9 +639,6 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _warned(
         "--buffer-manager-thread-count", "int", "batches are gathered by the model's instances"
-    ),
-    _warned(
-        "--allow-gpu-metrics", "bool", "there are no GPU metrics; run a DCGM exporter", "false"
     ),
     _warned("--pinned-memory-pool-byte-size", "int", _NO_GPU, "0"),
     _warned("--cuda-memory-pool-byte-size", "list", _NO_GPU),

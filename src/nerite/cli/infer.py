@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nerite.cli import screen
-from nerite.cli.client import API_KEY, DEFAULT_URL, Answer, Client, Tensor
+from nerite.cli.client import API_KEY, Answer, Client, Tensor
+from nerite.cli.connections import DEFAULT_URL, CaFile, Insecure, Trust, Url
 from nerite.cli.images import Scale
 from nerite.cli.inputs import read_inputs
 
@@ -30,14 +32,16 @@ def infer(  # noqa: PLR0917 - each is an argument or option of the command
             help="VALUE is JSON, text for BYTES, or a file: @x.json, @x.npy, @x.txt, @x.png.",
         ),
     ] = None,
-    url: Annotated[str, typer.Option(help="Address of the server's HTTP port.")] = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     api_key: Annotated[str, typer.Option(envvar=API_KEY, help="API key to show.")] = "",
     model_version: Annotated[str, typer.Option(help="Version; the newest if left out.")] = "",
     scale: Annotated[Scale, typer.Option(help="Pixels as 0..255, 0..1 or -1..1.")] = "none",
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    ca_file: CaFile = "",
+    insecure: Insecure = False,
 ) -> None:
     """Send one request to a model and print the answer; missing shapes come from the model."""
-    with Client(url, api_key) as client:
+    with Client(url, api_key, trust=Trust(ca_file, insecure)) as client:
         metadata = client.metadata(model, model_version)
         tensors = read_inputs(inputs or [], metadata, scale)
         begin = time.perf_counter()
@@ -96,4 +100,9 @@ def _short(item: object) -> str:
 
 
 def _plain(item: object) -> object:
-    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
+    if not isinstance(item, bytes):
+        return item
+    try:
+        return item.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(item).decode()}

@@ -8,6 +8,7 @@ for the three usual ways to scale pixels (`--scale`).
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,8 +108,17 @@ def _objects(data: object) -> NDArray[Any]:
     from nerite.tensors import object_array
 
     texts: NDArray[Any] = np.array(data, dtype=np.object_)
-    encoded = [i if isinstance(i, bytes) else str(i).encode() for i in texts.ravel().tolist()]
+    encoded = [_element(item) for item in texts.ravel().tolist()]
     return object_array(encoded).reshape(texts.shape)
+
+
+def _element(item: object) -> bytes:
+    """Text, or `{"b64": "..."}` for bytes that are none."""
+    if isinstance(item, dict):
+        if list(item) != ["b64"]:
+            raise ValueError("an object, but not one with b64 alone")
+        return base64.b64decode(item["b64"], validate=True)
+    return item if isinstance(item, bytes) else str(item).encode()
 
 
 def _one_element(content: bytes) -> NDArray[Any]:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nerite.cli import examples
+
 keys = typer.Typer(help="Make API keys for the file of --api-keys.", no_args_is_help=True)
 
 
@@ -16,7 +18,7 @@ def _keys() -> None:
     """Keeps `new` a command of its own while it is the only one."""
 
 
-@keys.command("new", no_args_is_help=True)
+@keys.command("new", epilog=examples.of("keys new"), no_args_is_help=True)
 def new(
     name: Annotated[str, typer.Argument(help="What you call the key; logs and errors name it.")],
     scopes: Annotated[

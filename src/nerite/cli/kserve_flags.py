@@ -17,6 +17,8 @@ DEFAULTS = {
     # the time for what was accepted this stays below the 30 s that Kubernetes grants.
     "--drain-delay": "5",
     "--exit-timeout-secs": "20",
+    # KServe's own client reads the body of a health check.
+    "--health-json": "true",
 }
 
 #: `--framework` -> the backend that a model file of it needs.

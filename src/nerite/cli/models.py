@@ -14,11 +14,11 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nerite.cli import screen
-from nerite.cli.client import API_KEY, DEFAULT_URL, Client
+from nerite.cli import examples, screen
+from nerite.cli.client import API_KEY, Client
+from nerite.cli.connections import DEFAULT_URL, CaFile, Insecure, Trust, Url
 from nerite.errors import InvalidArgument
 
-Url = Annotated[str, typer.Option(help="Address of the server's HTTP port.")]
 ApiKey = Annotated[str, typer.Option(envvar=API_KEY, help="API key to show.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print entries of the index as JSON.")]
 Name = Annotated[str, typer.Argument(help="The model.", show_default=False)]
@@ -27,35 +27,46 @@ Name = Annotated[str, typer.Argument(help="The model.", show_default=False)]
 class _Asked(NamedTuple):
     """The options that all subcommands have."""
 
-    url: str
-    api_key: str
-    as_json: bool
+    url: str = DEFAULT_URL
+    api_key: str = ""
+    as_json: bool = False
+    ca_file: str = ""
+    insecure: bool = False
 
     def or_before(self, context: typer.Context) -> _Asked:
         """Options count before the word `load` too: `nerite models --url U load M`."""
-        before = context.obj or _Asked(DEFAULT_URL, "", False)
+        before = context.obj or _Asked()
         return _Asked(
             self.url if self.url != DEFAULT_URL else before.url,
             self.api_key or before.api_key,
             self.as_json or before.as_json,
+            self.ca_file or before.ca_file,
+            self.insecure or before.insecure,
         )
+
+    def client(self, timeout: float | None = 60.0) -> Client:
+        """A client of the server."""
+        return Client(self.url, self.api_key, timeout, Trust(self.ca_file, self.insecure))
 
 
 app = typer.Typer(help="List, load and unload the models of a running server.")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, epilog=examples.of("models"))
 def models(
     context: typer.Context,
+    *,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     as_json: AsJson = False,
+    ca_file: CaFile = "",
+    insecure: Insecure = False,
 ) -> None:
     """List the models of a running server with their states and, if not ready, the reasons."""
     if context.invoked_subcommand is not None:
-        context.obj = _Asked(url, api_key, as_json)
+        context.obj = _Asked(url, api_key, as_json, ca_file, insecure)
         return
-    with Client(url, api_key) as client:
+    with _Asked(url, api_key, as_json, ca_file, insecure).client() as client:
         index = client.index()
     if not index and not as_json:
         typer.echo(f"the server at {url} has no models")
@@ -63,7 +74,7 @@ def models(
         _show(index, as_json)
 
 
-@app.command("load", no_args_is_help=True)
+@app.command("load", epilog=examples.of("models load"), no_args_is_help=True)
 def load(
     context: typer.Context,
     name: Name,
@@ -85,20 +96,22 @@ def load(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     as_json: AsJson = False,
+    ca_file: CaFile = "",
+    insecure: Insecure = False,
 ) -> None:
     """Load a model, or load it again if it has changed; waits until it serves."""
-    asked = _Asked(url, api_key, as_json).or_before(context)
+    asked = _Asked(url, api_key, as_json, ca_file, insecure).or_before(context)
     parameters: dict[str, str] = {}
     if config:
         parameters["config"] = _config_json(config)
     for word in file or ():
         parameters |= _file_parameter(word)
-    with Client(asked.url, asked.api_key, timeout=None) as client:  # it may take minutes
+    with asked.client(timeout=None) as client:  # it may take minutes
         client.load(name, parameters)
         _show([each for each in client.index() if each["name"] == name], asked.as_json)
 
 
-@app.command("unload", no_args_is_help=True)
+@app.command("unload", epilog=examples.of("models unload"), no_args_is_help=True)
 def unload(
     context: typer.Context,
     name: Name,
@@ -112,10 +125,12 @@ def unload(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     as_json: AsJson = False,
+    ca_file: CaFile = "",
+    insecure: Insecure = False,
 ) -> None:
     """Unload a model; new requests are refused at once, accepted ones are answered."""
-    asked = _Asked(url, api_key, as_json).or_before(context)
-    with Client(asked.url, asked.api_key) as client:
+    asked = _Asked(url, api_key, as_json, ca_file, insecure).or_before(context)
+    with asked.client() as client:
         client.unload(name, dependents=dependents)
         end = time.monotonic() + wait
         while True:

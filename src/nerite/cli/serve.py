@@ -7,6 +7,7 @@ The flags are the table in `flags`; their values are read in `options`. What the
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nerite.cli import screen
+from nerite.cli import examples, screen
 from nerite.cli.access import access_options
 from nerite.cli.cache_config import cache_bytes
 from nerite.cli.doors import cloud_repository, door_options
@@ -35,6 +36,34 @@ HELP = (
     "Serve models: model repositories in Triton's layout, a model folder, or a single model file. "
     "Triton's own flags are taken as they are (--model-repository=..., --http-port=...)."
 )
+
+
+#: The garbage collector's thresholds, as they were.
+_COLLECTED = gc.get_threshold()
+
+
+def new_app() -> typer.Typer:
+    """The command `nerite` without sub-commands."""
+    return typer.Typer(
+        name="nerite",
+        help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds `serve`."""
+    app.command("serve", epilog=examples.of("serve"), help=HELP, no_args_is_help=True)(serve)
+
+
+def only_serve() -> typer.Typer:
+    """The command with nothing but `serve`."""
+    app = new_app()
+    app.callback()(lambda: None)  # else typer would take the only sub-command for the command
+    add_to(app)
+    return app
 
 
 def serve(**given: Any) -> None:
@@ -86,6 +115,7 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
 
 
 def _run(options: ServerOptions) -> int:
+    _collect_less()
     from nerite.server.process import serve_forever
     from nerite.server.server import Server
 
@@ -100,9 +130,20 @@ def _run(options: ServerOptions) -> int:
     return code
 
 
+def _collect_less() -> None:
+    """Has the garbage collector look rarely until the models are loaded.
+
+    Imports make a hundred thousand objects that stay; looking through them again and again was
+    an eighth of the time that scikit-learn's take.
+    """
+    gc.set_threshold(100_000, *_COLLECTED[1:])
+
+
 def _show(server: Server) -> None:
     """Shows the start-up screen once every load of the start has ended."""
-    if not server.wait_started() or not server.wait_loaded():
+    loaded = server.wait_started() and server.wait_loaded()
+    gc.set_threshold(*_COLLECTED)
+    if not loaded:
         return
     try:
         text = start_screen(server, screen.Paint.for_stdout())

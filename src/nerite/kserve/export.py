@@ -31,9 +31,7 @@ FORMATS = {
     "xgboost": ("1", "2", "3"),
     "lightgbm": ("3", "4"),
 }
-PROTOCOLS = ("v2", "grpc-v2")
-#: KServe's own runtimes have 1 to 3; of equals its webhook admits only one.
-PRIORITY = 4
+PROTOCOLS = ("v1", "v2", "grpc-v2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,9 @@ class Runtimes:
     formats: tuple[str, ...] = tuple(FORMATS)
     namespace: str = ""
     """For ServingRuntimes of one namespace; otherwise they are for the whole cluster."""
-    priority: int = PRIORITY
+    priority: int | None = None
+    """Without one they come after every runtime that has one, as all of KServe's own do, and
+    never conflict with another; with one above 3, before KServe's own."""
     auto_select: bool = True
     """Whether services that name no runtime get them."""
     trust: bool = False
@@ -59,7 +59,7 @@ class Runtimes:
         if unknown:
             known = ", ".join(FORMATS)
             raise InvalidArgument(f"--format: '{unknown[0]}' is not served; {known} are")
-        if self.priority < 1:
+        if self.priority is not None and self.priority < 1:
             raise InvalidArgument(f"--priority: {self.priority} is out of range; 1 is the least")
 
 
@@ -105,7 +105,9 @@ def _runtime(wanted: Runtimes, format_name: str) -> Object:
 
 
 def _format(wanted: Runtimes, name: str, version: str) -> Object:
-    chosen: Object = {"autoSelect": True, "priority": wanted.priority} if wanted.auto_select else {}
+    chosen: Object = {"autoSelect": True} if wanted.auto_select else {}
+    if wanted.auto_select and wanted.priority is not None:
+        chosen["priority"] = wanted.priority
     return {"name": name, "version": version, **chosen}
 
 

@@ -98,6 +98,8 @@ class Component:
     """Seconds until an answer must have begun."""
     batcher: Batcher | None = None
     logger: Logger | None = None
+    concurrency: int = 0
+    """Requests that each replica works on at a time; the others wait, ten times as many at most."""
     graph: Graph | None = None
     """What answers in the place of replicas."""
     absent: str | None = None
@@ -199,6 +201,7 @@ def _component(service: Service, component: Component, hosts: list[str]) -> dict
         "hosts": hosts,
         "timeout_secs": component.timeout,
         "absent": component.absent,
+        "concurrency": component.concurrency,
         "batcher": component.batcher and asdict(component.batcher),
         "logger": component.logger and _logger(service, component.name, component.logger),
         "graph": component.graph and _graph(component.graph),

@@ -23,9 +23,17 @@ from nerite.kserve.rendering import Rendering
 from nerite.kserve.resources import Resource
 from nerite.kserve.storage_paths import Source, sources_of
 from nerite.kserve.workloads import INTERNAL, Workload, predictor_host
-from nerite.local.containers import Container, expand, fixed_ports, ports_of, probe_of
+from nerite.local.containers import (
+    Container,
+    Probe,
+    expand,
+    fixed_ports,
+    ports_of,
+    probe_of,
+    vital_probe_of,
+)
 from nerite.local.credentials import credentials_of
-from nerite.local.sidecars import logger_problem
+from nerite.local.sidecars import logger_problem, scaling_warnings
 from nerite.local.stand_ins import FORMATS, Machine, is_stood_in, server_type, stand_in
 from nerite.local.storage import is_elsewhere
 from nerite.local.variables import Unknown, variables_of
@@ -49,6 +57,8 @@ class Component:
     warnings: tuple[str, ...] = ()
     canary: str = ""
     percent: int = 100
+    replicas: int = 1
+    """So many copies of it run."""
     needs: str = ""
     """The component whose address it is told, so that one must be up first."""
 
@@ -106,6 +116,7 @@ def _component(
         workload.name,
         canary=workload.canary,
         percent=percent,
+        replicas=_replicas(workload),
         needs=needs,
     )
     try:
@@ -115,6 +126,7 @@ def _component(
     builder = _Builder(workload, rendering, cluster, machine)
     if problem := logger_problem(workload.spec, service):
         builder.warnings.append(f"nothing is logged: {problem}")
+    builder.warnings += scaling_warnings(workload.spec)
     try:
         containers = [c for spec in pod["containers"] if (c := builder.container(spec))]
         sources = _sources(workload, pod, service.document.file)
@@ -132,8 +144,14 @@ def _component(
         warnings=tuple(builder.warnings),
         canary=base.canary,
         percent=percent,
+        replicas=base.replicas,
         needs=needs,
     )
+
+
+def _replicas(workload: Workload) -> int:
+    """The least copies: what an autoscaler would keep running, since there is none here."""
+    return max(1, workload.replicas if workload.canary else workload.spec.get("minReplicas") or 1)
 
 
 def _blocked(base: Component, why: str) -> Component:
@@ -246,7 +264,17 @@ class _Builder:
             fixed_ports(ports, texts),
             str(spec.get("workingDir", "")),
             grpc_port=_grpc_port(spec),
+            liveness=self._vital(spec, "livenessProbe"),
+            startup=self._vital(spec, "startupProbe"),
         )
+
+    def _vital(self, spec: Object, key: str) -> Probe | None:
+        found = vital_probe_of(spec, key)
+        if found is None and spec.get(key):
+            self.warnings.append(
+                f"the {key} of {self._called(spec)} is not asked: only httpGet and tcpSocket are"
+            )
+        return found
 
     def _variables(self, spec: Object) -> dict[str, str]:
         try:

@@ -10,24 +10,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from nerite.kserve.documents import Object
 from nerite.kserve.storage_paths import local_path
 from nerite.kserve.workloads import first_port
 
+_READY_SECS = 2.0
 _REFERENCE = re.compile(r"\$(\$)?\(([A-Za-z_][\w.-]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How readiness is asked for: an HTTP path, or (without one) whether the port is open."""
+    """How a process is asked: an HTTP path, or (without one) whether the port is open."""
 
     port: int
     path: str = ""
     period: float = 10.0
     kind: Literal["http", "tcp"] = "tcp"
+    timeout: float = _READY_SECS
+    delay: float = 0.0
+    """Liveness and startup: from the start of the process to the first question."""
+    failures: int = 3
+    """Liveness and startup: so many in a row, and the process is ended."""
+    grace: float | None = None
+    """How long it may then take to end by itself; None is as long as always."""
+    once_ready: bool = False
+    """Liveness: not asked before the process has been ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class Container:
     model_name: str = ""
     """The model's name where Nerite itself serves it; a bare file is laid out under that name."""
     grpc_port: int | None = None
+    liveness: Probe | None = None
+    startup: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +147,28 @@ def fixed_ports(ports: Iterable[int], texts: Iterable[str]) -> frozenset[int]:
 def probe_of(container: Object) -> Probe:
     """The readiness probe; what cannot be asked from here (exec, gRPC) becomes an open port."""
     given = container.get("readinessProbe", {})
-    period = float(given.get("periodSeconds", 10))
+    probe = _probe_of(container, given) or Probe(first_port(container), **_timing(given))
+    # The kubelet's second is short where all processes share one desk.
+    return replace(probe, timeout=max(probe.timeout, _READY_SECS))
+
+
+def vital_probe_of(container: Object, key: str) -> Probe | None:
+    """The `livenessProbe` or `startupProbe`, if it can be asked from here."""
+    return _probe_of(container, container.get(key) or {})
+
+
+def _timing(given: Object) -> dict[str, Any]:
+    grace = given.get("terminationGracePeriodSeconds")
+    return {
+        "period": float(given.get("periodSeconds") or 10),
+        "timeout": float(given.get("timeoutSeconds") or 1),
+        "delay": float(given.get("initialDelaySeconds") or 0),
+        "failures": int(given.get("failureThreshold") or 3),
+        "grace": None if grace is None else float(grace),
+    }
+
+
+def _probe_of(container: Object, given: Object) -> Probe | None:
     named = {port.get("name"): port["containerPort"] for port in container.get("ports", [])}
 
     def number(port: object) -> int:
@@ -145,6 +178,8 @@ def probe_of(container: Object) -> Probe:
     if "httpGet" in given:
         request = given["httpGet"]
         port = number(request.get("port", first_port(container)))
-        return Probe(port, str(request.get("path", "/")), period, "http")
-    port = number(given.get("tcpSocket", {}).get("port", first_port(container)))
-    return Probe(port, period=period)
+        return Probe(port, str(request.get("path", "/")), kind="http", **_timing(given))
+    if "tcpSocket" in given:
+        port = number(given["tcpSocket"].get("port", first_port(container)))
+        return Probe(port, **_timing(given))
+    return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from nerite.downloads.sources import without_secrets
 from nerite.errors import NeriteError
 from nerite.local.components import Component
-from nerite.local.containers import Container, Placement, place
+from nerite.local.containers import Container, Placement, Probe, place
 from nerite.local.copy_view import CopyView
 from nerite.local.fetching import FETCH_LOG, Abandoned, FetchReport
 from nerite.local.lifeline import Action, Lifeline, Phase
@@ -25,6 +25,7 @@ from nerite.local.processes import Child
 from nerite.local.rollout import CopyState
 from nerite.local.storage import is_elsewhere, lay_out
 from nerite.local.tools import Tools
+from nerite.local.vitals import Vitals
 
 _log = logging.getLogger(__name__)
 Post = Callable[[Callable[[float], None]], None]
@@ -49,6 +50,7 @@ class _Run:
     lifeline: Lifeline
     child: Child | None = None
     tail: Tail = field(default_factory=Tail)
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 class Copy:
@@ -62,7 +64,11 @@ class Copy:
         self._tools = tools
         self._post = post
         self._runs = [
-            _Run(each, Lifeline(replace(tools.patience, probe_ready=each.probe.period)))
+            _Run(
+                each,
+                Lifeline(replace(tools.patience, probe_ready=each.probe.period)),
+                vitals=Vitals(each.startup, each.liveness),
+            )
             for each in component.containers
         ]
         self._ports: dict[int, int] = {}
@@ -103,7 +109,7 @@ class Copy:
             return float("inf")
         if self._folders is None or not self._ports:
             return float("inf") if self.is_stopping else self._due
-        return min(run.lifeline.due for run in self._runs)
+        return min(min(run.lifeline.due, run.vitals.due) for run in self._runs)
 
     def act(self, now: float) -> None:
         """Does what is due."""
@@ -118,12 +124,16 @@ class Copy:
             action = run.lifeline.act(now)
             if action is not None:
                 self._perform(action, run, now)
+            vital = run.vitals.ask(now)
+            if vital is not None:
+                self._ask(vital, run, self._alive)
 
     def stop(self, now: float) -> None:
         """Ends it: asked first, forced after a while."""
         self.is_stopping = True
         for run in self._runs:
             action = run.lifeline.stop(now)
+            run.vitals.end()
             if action is not None and run.child is not None:
                 run.child.terminate()
 
@@ -229,15 +239,18 @@ class Copy:
         if action is Action.SPAWN:
             self._spawn(run, now)
         elif action is Action.PROBE:
-            probe = run.container.probe
-            child = run.child
-            self._tools.prober.probe(
-                probe,
-                self._ports[probe.port],
-                lambda ready: self._post(lambda at: self._probed(run, child, ready, at)),
-            )
+            self._ask(run.container.probe, run, self._probed)
         elif run.child is not None:
             run.child.kill()
+
+    def _ask(self, probe: Probe, run: _Run, told: Callable[[_Run, bool, float], None]) -> None:
+        child = run.child
+
+        def answered(yes: bool) -> None:
+            # About a process that has ended meanwhile nothing is to be known any more.
+            self._post(lambda now: told(run, yes, now) if run.child is child else None)
+
+        self._tools.prober.probe(probe, self._ports[probe.port], answered)
 
     def _spawn(self, run: _Run, now: float) -> None:
         placement = Placement(self._ports, self._folders or {}, self.hosts)
@@ -254,17 +267,27 @@ class Copy:
                 on_output,
                 lambda code: self._post(lambda at: self._exited(run, child, code, at)),
             )
+            run.vitals.begin(now)
         except OSError as error:
             run.child = None
             run.lifeline.exited(127, now, f"cannot be started: {error}")
 
-    def _probed(self, run: _Run, child: Child | None, ready: bool, now: float) -> None:
-        if run.child is child:
-            run.lifeline.probed(ready, now)
+    def _probed(self, run: _Run, ready: bool, now: float) -> None:
+        run.lifeline.probed(ready and run.vitals.started, now)
+        if run.lifeline.phase is Phase.READY:
+            run.vitals.ready(now)
+
+    def _alive(self, run: _Run, alive: bool, now: float) -> None:
+        probe = run.container.liveness if run.vitals.started else run.container.startup
+        if not run.vitals.answered(alive, now) or probe is None:
+            return
+        if run.lifeline.hung(run.vitals.why(), now, probe.grace) is not None and run.child:
+            run.child.terminate()
 
     def _exited(self, run: _Run, child: Child, code: int, now: float) -> None:
         if run.child is child:
             run.child = None
+            run.vitals.end()
             run.lifeline.exited(code, now, run.tail.reason())
 
     def view(self) -> CopyView:

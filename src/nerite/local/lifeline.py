@@ -21,6 +21,8 @@ class Phase(Enum):
     READY = "ready"
     UNREADY = "unready"
     """It was ready, runs, and does not answer any more."""
+    FAILING = "failing"
+    """It is ended to be started anew, because it does not live any more."""
     STOPPING = "stopping"
     ENDED = "ended"
 
@@ -74,6 +76,10 @@ class Lifeline:
     missed: int = 0
     last_exit: Exit | None = None
     killed: bool = False
+    verdict: str = ""
+    """Why it is ended, if that was decided here."""
+    was_ready: bool = False
+    """Whether it had been ready when that was decided."""
 
     def act(self, now: float) -> Action | None:
         """What is to be done now; it counts as done."""
@@ -81,9 +87,10 @@ class Lifeline:
             return None
         if self.phase is Phase.WAITING:
             self.phase, self.since, self.missed = Phase.STARTING, now, 0
+            self.killed, self.verdict = False, ""
             self.due = now + self.patience.probe_starting
             return Action.SPAWN
-        if self.phase is Phase.STOPPING:
+        if self.phase in (Phase.STOPPING, Phase.FAILING):
             if self.killed:
                 self.due = float("inf")
                 return None
@@ -119,14 +126,24 @@ class Lifeline:
             return
         if self.phase is Phase.ENDED:
             return
-        was_ready = self.phase in (Phase.READY, Phase.UNREADY)
+        was_ready = self.was_ready if self.verdict else self.phase in (Phase.READY, Phase.UNREADY)
         if was_ready and now - self.since >= self.patience.steady_after:
             self.failures = 0
         delay = min(self.patience.longest_delay, self.patience.first_delay * 2**self.failures)
-        self.last_exit = Exit(code, now, message, was_ready)
+        told = f"{self.verdict}; {message}".removesuffix("; ") if self.verdict else message
+        self.last_exit = Exit(code, now, told, was_ready)
         self.failures = min(self.failures + 1, 30)
         self.restarts += 1
         self.phase, self.due = Phase.WAITING, now + delay
+
+    def hung(self, verdict: str, now: float, grace: float | None = None) -> Action | None:
+        """It lives no more, though it runs: what is to be done at once, so that it starts anew."""
+        if self.phase not in (Phase.STARTING, Phase.READY, Phase.UNREADY):
+            return None
+        self.was_ready, self.verdict = self.phase is not Phase.STARTING, verdict
+        self.phase = Phase.FAILING
+        self.due = now + (self.patience.grace if grace is None else grace)
+        return Action.TERMINATE
 
     def stop(self, now: float) -> Action | None:
         """It shall end: what is to be done at once."""

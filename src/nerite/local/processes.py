@@ -26,7 +26,6 @@ from nerite.local.containers import Placed, Probe
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 _GUARD = str(Path(__file__).with_name("guard.py"))
 _LONGEST_LINE = 64 * 1024
-_PROBE_SECS = 2.0
 
 OnOutput = Callable[[bytes], None]
 OnExit = Callable[[int], None]
@@ -155,7 +154,7 @@ def _wait(
 
 
 class Prober(Protocol):
-    """Asks processes whether they are ready."""
+    """Asks processes whether they are ready, or alive."""
 
     def probe(self, probe: Probe, port: int, done: Callable[[bool], None]) -> None:
         """Asks, and calls `done` with the answer from any thread."""
@@ -170,12 +169,12 @@ class ThreadProber:
 
 
 def is_ready(probe: Probe, port: int) -> bool:
-    """Whether a server of this machine answers its readiness probe."""
+    """Whether a server of this machine answers a probe."""
     try:
         if probe.kind == "tcp":
-            socket.create_connection(("127.0.0.1", port), _PROBE_SECS).close()
+            socket.create_connection(("127.0.0.1", port), probe.timeout).close()
             return True
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_SECS)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=probe.timeout)
         try:
             connection.request("GET", probe.path)
             return 200 <= connection.getresponse().status < 400

@@ -2,12 +2,13 @@
 """Which copies of a component run while it changes: the new one is ready before the old one ends.
 
 `next_step` is a function of what is wanted and what there is; called after every change it leads
-from any state to exactly one copy of each wanted revision. Usually one is wanted; two while a
-canary and the last rolled-out revision share the traffic.
+from any state to exactly the wanted copies. Usually one revision is wanted; two while a canary and
+the last rolled-out revision share the traffic. A revision that stands there twice has two copies.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def next_step(
     in_use: Collection[int] = (),
     alone: bool = False,
 ) -> Step:
-    """The next step towards one copy of each wanted revision, the latest of them first.
+    """The next step towards the wanted copies, the latest revision of them first.
 
     `in_use` are copies that others still talk to. `alone` says that two copies cannot run at once
     (they listen on the same fixed port): then the old one ends first, and nothing answers for a
@@ -46,25 +47,30 @@ def next_step(
     alive = [copy for copy in copies if not copy.stopping]
     if not wanted:
         return Step(stop=tuple(copy.number for copy in alive))
-    chosen = {copy.revision: copy for copy in reversed(alive) if copy.revision in wanted}
-    others = [copy for copy in alive if copy not in chosen.values()]
-    missing = tuple(revision for revision in wanted if revision not in chosen)
+    places = Counter(wanted)
+    chosen = {revision: _best(alive, revision, count) for revision, count in places.items()}
+    numbers = {copy.number for found in chosen.values() for copy in found}
+    others = [copy for copy in alive if copy.number not in numbers]
+    missing = tuple(r for r, found in chosen.items() for _ in range(places[r] - len(found)))
     if missing and alone and copies:
         return Step(stop=tuple(copy.number for copy in others))
-    ready = [(revision, chosen[revision]) for revision in wanted if _is_ready(chosen, revision)]
-    kept = None if len(ready) == len(wanted) else _latest_ready(others)
+    ready = [(r, copy.number) for r, found in chosen.items() for copy in found if copy.ready]
+    kept = [] if len(ready) == len(wanted) else _latest_ready(others)
     stop = tuple(
-        copy.number for copy in others if copy.number != kept and copy.number not in in_use
+        copy.number for copy in others if copy.number not in kept and copy.number not in in_use
     )
-    serving: list[tuple[str | None, int]] = [(revision, copy.number) for revision, copy in ready]
-    if kept is not None and not ready:
-        serving.append((None, kept))
+    serving: list[tuple[str | None, int]] = [*ready] or [(None, number) for number in kept]
     return Step(missing, stop, tuple(serving))
 
 
-def _is_ready(chosen: dict[str, CopyState], revision: str) -> bool:
-    return revision in chosen and chosen[revision].ready
+def _best(alive: Sequence[CopyState], revision: str, count: int) -> list[CopyState]:
+    """So many copies of a revision, those that are ready before others."""
+    same = [copy for copy in alive if copy.revision == revision]
+    return sorted(same, key=lambda copy: not copy.ready)[:count]
 
 
-def _latest_ready(copies: Sequence[CopyState]) -> int | None:
-    return max((copy.number for copy in copies if copy.ready), default=None)
+def _latest_ready(copies: Sequence[CopyState]) -> list[int]:
+    """The ready copies of the latest revision that has any."""
+    ready = [copy for copy in copies if copy.ready]
+    latest = max(ready, key=lambda copy: copy.number, default=None)
+    return [copy.number for copy in ready if latest and copy.revision == latest.revision]

@@ -12,8 +12,15 @@ from typing import Protocol
 
 from nerite.kserve.gateway import Component, Logger, Replica, Revision, RouteTable, Service
 from nerite.kserve.rendering import Rendering
+from nerite.local.copy_view import CopyView
 from nerite.local.running import Running, shares
-from nerite.local.sidecars import batcher_of, logger_of, logger_problem, timeout_of
+from nerite.local.sidecars import (
+    batcher_of,
+    concurrency_of,
+    logger_of,
+    logger_problem,
+    timeout_of,
+)
 from nerite.local.status import ROLES, why_absent
 from nerite.local.supervisor import GroupView
 
@@ -55,6 +62,7 @@ def service_route(rendering: Rendering, running: Running) -> Service:
                 timeout_of(spec),
                 batcher_of(spec),
                 _logger(spec, rendering),
+                concurrency=concurrency_of(spec),
                 absent=None if revisions else why_absent(rendering, groups),
             )
         )
@@ -73,9 +81,13 @@ def _revisions(groups: Sequence[GroupView]) -> list[Revision]:
     for group in groups:
         # With a share between revisions `percent` is the revision's, else the component's own.
         own = 100 if len(group.wanted) > 1 else group.wanted[0].percent
-        for copy, percent in shares(group):
-            if copy.port is not None and own * percent > 0:
-                grpc = f"127.0.0.1:{copy.grpc_port}" if copy.grpc_port else None
-                replica = Replica(f"127.0.0.1:{copy.port}", grpc)
-                found.append(Revision([replica], own * percent))
+        for copies, percent in shares(group):
+            replicas = [_replica(copy) for copy in copies if copy.port is not None]
+            if replicas and own * percent > 0:
+                found.append(Revision(replicas, own * percent))
     return found
+
+
+def _replica(copy: CopyView) -> Replica:
+    grpc = f"127.0.0.1:{copy.grpc_port}" if copy.grpc_port else None
+    return Replica(f"127.0.0.1:{copy.port}", grpc)

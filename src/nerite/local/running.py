@@ -48,13 +48,18 @@ def latest_copy(group: GroupView) -> CopyView | None:
     digest = group.wanted[0].digest
     alive = [copy for copy in group.copies if not copy.stopping]
     same = [copy for copy in alive if copy.component.digest == digest]
-    return next(iter([*reversed(same), *reversed(alive)]), None)
+    ready = [copy for copy in same if copy.ready]
+    return next(iter([*reversed(ready), *reversed(same), *reversed(alive)]), None)
 
 
-def shares(group: GroupView) -> list[tuple[CopyView, int]]:
-    """The serving copies with their per cent of this group's requests, the latest first."""
+def shares(group: GroupView) -> list[tuple[list[CopyView], int]]:
+    """The serving copies by revision, with each revision's per cent of this group's requests, the
+    latest first."""
     percents = {component.digest: component.percent for component in group.wanted}
-    if len(group.serving) < 2 or len(group.wanted) < 2:
+    revisions: dict[str, list[CopyView]] = {}
+    for copy in group.serving:
+        revisions.setdefault(copy.component.digest, []).append(copy)
+    if len(revisions) < 2 or len(group.wanted) < 2:
         # One that is alone takes everything, whatever share it was given.
-        return [(copy, 100) for copy in group.serving[:1]]
-    return [(copy, percents.get(copy.component.digest, 0)) for copy in group.serving]
+        return [(copies, 100) for copies in list(revisions.values())[:1]]
+    return [(copies, percents.get(digest, 0)) for digest, copies in revisions.items()]

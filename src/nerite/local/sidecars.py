@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a component's `batcher`, `logger` and `timeout` ask of the gateway, which does all three.
+"""What a component's `batcher`, `logger`, `timeout` and `containerConcurrency` ask of the gateway.
 
-In a cluster the first two are a container beside the server. Values that are missing, or that
+In a cluster these are containers beside the server, and Knative's. Values that are missing, or that
 KServe takes as missing, get KServe's defaults.
 """
 
@@ -56,6 +56,24 @@ def logger_problem(component: Object, service: Resource) -> str:
     except InvalidArgument as why:
         return str(why)
     return ""
+
+
+def concurrency_of(component: Object) -> int:
+    """Requests that each copy works on at a time; 0 for any number."""
+    return max(0, int(component.get("containerConcurrency") or 0))
+
+
+def scaling_warnings(component: Object) -> list[str]:
+    """What of the scaling that a component asks for is not done here."""
+    least = component.get("minReplicas")
+    most = component.get("maxReplicas") or 0
+    found = []
+    if least == 0:
+        found.append("minReplicas: 0: nothing is scaled to zero here; one copy runs all the time")
+    if most > max(1, least if least is not None else 1):
+        copies = "copy runs" if (least or 1) == 1 else "copies run"
+        found.append(f"maxReplicas: {most}: nothing is scaled here; {least or 1} {copies}")
+    return found
 
 
 def timeout_of(component: Object) -> float | None:

@@ -107,6 +107,11 @@ def stand_in(
             (HTTP_PORT, GRPC_PORT, METRICS_PORT),
             model_name=name,
             grpc_port=GRPC_PORT,
+            # As the exported runtimes have it. It answers while models are loaded, but not while
+            # a busy machine starts it.
+            liveness=Probe(
+                HTTP_PORT, "/v2/health/live", 10.0, "http", timeout=5.0, once_ready=True
+            ),
         ),
         ignored,
     )

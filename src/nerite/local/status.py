@@ -180,7 +180,7 @@ def traffic_of(group: GroupView, running: Running) -> list[Object]:
     """The traffic targets as Knative lists them."""
     found = []
     latest = group.wanted[0].digest
-    for copy, percent in shares(group):
+    for (copy, *_), percent in shares(group):
         target: Object = {
             "latestRevision": copy.component.digest == latest,
             "percent": percent,

@@ -115,7 +115,8 @@ class Supervisor:
             return bool(ended)
         # What cannot run is wanted all the same: the last good copy stays, as in a cluster.
         impossible = [c.name for c in group.wanted if c.obstacle]
-        wanted = [*by_revision, *impossible]
+        copies = {name: 1 if alone else r.component.replicas for name, r in by_revision.items()}
+        wanted = [*(name for name in by_revision for _ in range(copies[name])), *impossible]
         step = next_step(wanted, states, self._in_use(key), alone)
         for copy in group.copies:
             if copy.number in step.stop:

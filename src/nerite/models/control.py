@@ -94,6 +94,17 @@ class ModelControl:
         """
         return self._jobs.submit(name, lambda: self._unload_now(self._key(name), dependents, reach))
 
+    def unload_fully(self, name: str, patience: float) -> Future[bool]:
+        """Begins to unload a model with what was loaded only because of it; done when their last
+        requests are answered, or patience has ended. Whether they all were."""
+
+        def work() -> bool:
+            leaving = self._unload_now(self._key(name), True)
+            with self._jobs.away():
+                return all([each.wait(patience) for each in leaving])  # noqa: C419
+
+        return self._jobs.submit(name, work)
+
     def is_known(self, name: str) -> bool:
         """Whether there is, or was, a model of this name."""
         return any(e.name == name for e in self._states.index()) or name in self._repository.names()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nerite.errors import InvalidArgument
+from nerite.errors import AlreadyExists, InvalidArgument
 from nerite.models.states import key_of
 from nerite.stores.fingerprint import fingerprint
 from nerite.stores.local import Store, StoredModel
@@ -65,6 +65,27 @@ class Repository:
         self._links: tempfile.TemporaryDirectory[str] | None = None
         self._linked: dict[tuple[str, Path], Path] = {}
         self._lock = threading.Lock()
+
+    def add(self, store: Store) -> None:
+        """Takes a store in; what is there stays as it is.
+
+        Raises:
+            AlreadyExists: It is in already, or another one has a model of the same name.
+        """
+        with self._lock:
+            if any(each.path == store.path for each in self._stores):
+                raise AlreadyExists(f"model repository '{store.path}' has already been registered")
+            taken = set(self.names()).intersection(model.name for model in store.models())
+            if taken and not self._namespacing:
+                raise AlreadyExists(
+                    f"model '{min(taken)}' of '{store.path}' is in another model repository too"
+                )
+            self._stores = (*self._stores, store)
+
+    def remove(self, path: Path) -> None:
+        """Takes the store of a path out; what it has loaded goes on."""
+        with self._lock:
+            self._stores = tuple(each for each in self._stores if each.path != path)
 
     def names(self) -> list[str]:
         """The names of the models that are there now."""

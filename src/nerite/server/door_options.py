@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nerite.errors import InvalidArgument
@@ -31,6 +32,8 @@ class DoorOptions:
     """Whether `/ping` asks for `ready` or only for `live`."""
     sagemaker_invocation: str = "infer"
     """What `/invocations` is: `infer`, `generate` or `generate_stream`."""
+    sagemaker_root: Path = Path("/opt/ml/models")
+    """The folder below which SageMaker unpacks archives; no flag and no request changes it."""
     vertex_ai: bool = False
     vertex_ai_port: int = 8080
     vertex_ai_model: str = ""

@@ -27,6 +27,11 @@ def escapes_logs() -> bool:
     return os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
 
 
+def is_cpu_only() -> bool:
+    """Whether GPUs are to be left alone (Triton's variable; it counts as soon as it is there)."""
+    return "TRITON_SERVER_CPU_ONLY" in os.environ
+
+
 def inherited() -> dict[str, str]:
     """The variables that processes started from here get."""
     return dict(os.environ)

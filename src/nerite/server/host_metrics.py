@@ -7,10 +7,11 @@ last. The metrics of models are the data plane's own and always of the moment.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from nerite.server.repeating import Repeating
 
 if TYPE_CHECKING:
     from nerite._core import Metric
@@ -33,29 +34,21 @@ class HostMetrics:
     def __init__(self, interval_secs: float, proc: Path = _PROC) -> None:
         from nerite import _core
 
-        self._interval = interval_secs
         self._reader = HostReader(proc)
         self._gauges: dict[str, Metric] = {
             name: _core.MetricFamily(name, text, "gauge").metric({})
             for name, text in _FAMILIES.items()
         }
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="nerite-host", daemon=True)
+        self._repeating = Repeating("nerite-host", interval_secs, self._show)
 
     def start(self) -> None:
         """Reads once, so that the first page is right, and goes on in the background."""
-        self._show()
-        self._thread.start()
+        self._repeating.start()
 
     def stop(self) -> None:
         """Ends the thread and takes the gauges off the page."""
-        self._stopped.set()
-        self._thread.join()
+        self._repeating.stop()
         self._gauges.clear()
-
-    def _loop(self) -> None:
-        while not self._stopped.wait(self._interval):
-            self._show()
 
     def _show(self) -> None:
         for name, value in self._reader.read().items():

@@ -14,7 +14,29 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+from nerite.server import openapi_management as management
+
 Schema = dict[str, Any]
+
+_SWITCH: Final[Schema] = {"type": "boolean", "default": False}
+_LETTER: Final = "[A-Za-z0-9+/]"
+_BASE64_OUTPUT: Final[Schema] = {
+    **_SWITCH,
+    "description": 'Answer each element of BYTES outputs as {"b64": "..."}',
+}
+#: Bytes that need be no text, as an element of a BYTES tensor.
+_BASE64: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "b64": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "pattern": f"^({_LETTER}{{4}})*({_LETTER}[AQgw]==|{_LETTER}{{2}}[AEIMQUYcgkosw048]=)?$",
+        }
+    },
+    "required": ["b64"],
+    "additionalProperties": False,
+}
 
 #: Documents that are kept: one for each set of models that somebody may see.
 _KEPT: Final = 8
@@ -35,6 +57,9 @@ def _document(text: str) -> Schema:
     paths = _server_paths()
     for model in told["models"]:
         paths |= _model_paths(model)
+    paths |= management.server_paths()
+    for model in told["models"]:
+        paths |= management.model_paths(model["name"])
     return {
         "openapi": "3.1.0",
         "info": {"title": told["server"]["name"], "version": told["server"]["version"]},
@@ -68,6 +93,10 @@ def _model_paths(model: Mapping[str, Any]) -> Schema:
         f"{v2}/stats": {"get": _told(name, "Counters and times", {"type": "object"})},
         v1: {"get": _told(name, "Whether the model is ready (V1)", {"type": "object"})},
     }
+    generated = _told(name, "Generate: members of the body are inputs", {"type": "object"})
+    streamed = _told(name, "Generate, answered by server-sent events", None)
+    paths[f"{v2}/generate"] = {"post": generated}
+    paths[f"{v2}/generate_stream"] = {"post": streamed}
     if not model["decoupled"]:
         told = _told(name, "Infer (V2)", _response(model))
         paths[f"{v2}/infer"] = {"post": {**told, **_body(_request(model), _example(model))}}
@@ -125,10 +154,19 @@ def _request(model: Mapping[str, Any]) -> Schema:
     }
     names = [tensor["name"] for tensor in model["outputs"]]
     output = _object({"name": {"enum": names}})
+    output["properties"]["parameters"] = {
+        "type": "object",
+        "properties": {"base64_data": {**_SWITCH, "description": "BYTES as base64"}},
+    }
+    parameters = {
+        "type": "object",
+        "properties": {"base64_data_output": _BASE64_OUTPUT},
+        "additionalProperties": {"type": ["string", "boolean"]},
+    }
     schema = _object({"inputs": inputs})
     schema["properties"] |= {
         "id": {"type": "string"},
-        "parameters": {"type": "object", "additionalProperties": {"type": ["string", "boolean"]}},
+        "parameters": parameters,
         "outputs": {"type": "array", "items": output, "uniqueItems": True},
     }
     return schema
@@ -172,7 +210,9 @@ def _rows(model: Mapping[str, Any]) -> Schema:
     rows: list[Schema] = [row]
     if len(required) == 1:
         rows.append(tensors[required[0]["name"]])
-    return _object({"instances": {"type": "array", "minItems": 1, "items": {"anyOf": rows}}})
+    schema = _object({"instances": {"type": "array", "minItems": 1, "items": {"anyOf": rows}}})
+    schema["properties"]["base64_data_output"] = _BASE64_OUTPUT
+    return schema
 
 
 def _row_dims(model: Mapping[str, Any], tensor: Mapping[str, Any]) -> list[int]:
@@ -192,7 +232,7 @@ def _value(tensor: Mapping[str, Any], dims: Sequence[int]) -> Schema:
 def _element(tensor: Mapping[str, Any]) -> Schema:
     datatype = tensor["datatype"]
     if datatype == "BYTES":
-        return {"type": "string"}
+        return {"anyOf": [{"type": "string"}, _BASE64]}
     if datatype == "BOOL":
         return {"type": "boolean"}
     if datatype in _INTEGERS:

@@ -126,8 +126,10 @@ class ServerOptions:
     """Their quantiles, each with the error that its rank may have."""
     allow_cpu_metrics: bool = True
     """Tell processor and memory of the machine too."""
+    allow_gpu_metrics: bool = True
+    """Tell utilization, memory, power and energy of NVIDIA GPUs, where there are any."""
     metrics_interval_ms: int = 2000
-    """How often processor and memory are looked at."""
+    """How often the machine is looked at."""
 
     # The log.
     log_verbose: int = 0
@@ -163,6 +165,8 @@ class ServerOptions:
 
     # The process.
     server_id: str = "nerite"
+    health_json: bool = False
+    """Health endpoints answer in JSON, as KServe's do, and not by the status alone."""
     exit_timeout_secs: float = 30.0
     """How long accepted requests may take after a stop was asked for and the delay is over."""
     drain_delay_secs: float = 0.0

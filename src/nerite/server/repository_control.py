@@ -79,7 +79,7 @@ class RepositoryControl:
         """
         name = _model_of(payload)
         sent, reach = _sent(payload), _reach(payload)
-        self._check_mode()
+        self.check_mode()
         return _then(
             self._control.load(name, sent, reach), lambda failure: _raise(name, failure), name
         )
@@ -88,7 +88,7 @@ class RepositoryControl:
         """Unloads a model; done when no new request reaches it."""
         name = _model_of(payload)
         dependents = _dependents(payload)
-        self._check_mode()
+        self.check_mode()
         if not self._control.is_known(name):
             raise NotFound(f"failed to unload '{name}': there is no model of that name")
 
@@ -105,7 +105,8 @@ class RepositoryControl:
             _log.warning("a model repository cannot be read: %s", why)
             return []
 
-    def _check_mode(self) -> None:
+    def check_mode(self) -> None:
+        """Refuses where clients do not load and unload."""
         if self._mode in _REFUSALS:
             raise Unavailable(_REFUSALS[self._mode])
 

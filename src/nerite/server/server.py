@@ -17,19 +17,21 @@ from nerite.errors import InvalidArgument, NotFound, Unavailable
 from nerite.models.control import ModelControl
 from nerite.models.events import ModelEvent, Observer
 from nerite.models.lifecycle import Lifecycle
+from nerite.models.registering import Registering
 from nerite.models.repository import Found, Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
 from nerite.server.control import serve_calls
 from nerite.server.doors import Door, doors
 from nerite.server.event_log import log_event
-from nerite.server.host_metrics import HostMetrics
 from nerite.server.key_watch import KeyWatch
 from nerite.server.log_settings import LogSettings
+from nerite.server.machine_metrics import MachineMetrics, machine_metrics
 from nerite.server.openapi import openapi
 from nerite.server.options import ServerOptions
 from nerite.server.polling import Polling
 from nerite.server.repository_control import RepositoryControl
+from nerite.server.sagemaker_models import SageMakerModels
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
 from nerite.server.waiting import Clock, Delay
@@ -84,7 +86,7 @@ class Server:
         self._models: ModelControl | None = None
         self._polling: Polling | None = None
         self._control: threading.Thread | None = None
-        self._host: HostMetrics | None = None
+        self._host: list[MachineMetrics] = []
         self._doors: dict[str, tuple[Door, int]] = {}
         self._stopping = False
         # Whoever sets the readiness last must have looked last: changes come from many threads.
@@ -156,8 +158,8 @@ class Server:
         drained = engine.drain(left())
         unloaded = self._lifecycle is None or self._lifecycle.close(left())
         engine.stop()
-        if self._host is not None:
-            self._host.stop()
+        for metrics in self._host:
+            metrics.stop()
         if self._control is not None:
             self._control.join(left())
         if self._traces is not None:
@@ -262,9 +264,9 @@ class Server:
                 self._keys.stop()
             engine.stop()
             raise
-        if self.options.allow_metrics and self.options.allow_cpu_metrics:
-            self._host = HostMetrics(self.options.metrics_interval_ms / 1000)
-            self._host.start()
+        self._host = machine_metrics(self.options)
+        for metrics in self._host:
+            metrics.start()
         self._begin_to_load(engine, self._repository, found)
 
     def _begin_to_load(self, engine: Engine, repository: Repository, found: list[Found]) -> None:
@@ -281,6 +283,10 @@ class Server:
             "log_settings": self.log_settings.answer,
             "trace_settings": self.trace_settings.answer,
         }
+        if self.options.doors.sagemaker:
+            registering = Registering(repository, self._models, self._lifecycle, options)
+            hosted = SageMakerModels(self.options.doors.sagemaker_root, registering, calls)
+            answers |= hosted.answers()
         self._control = serve_calls(engine, answers)
         self._models.start(found)
         if mode == "poll":
@@ -329,6 +335,7 @@ class Server:
             "rate_limit": dict(options.rate_limit_resources)
             if options.rate_limit != "off"
             else None,
+            "health_json": options.health_json,
             "access_log_json": options.log_format == "json",
             "latencies": {
                 "counters": options.counter_latencies,

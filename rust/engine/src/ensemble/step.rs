@@ -16,7 +16,7 @@ use super::counting::Timings;
 use super::run::Run;
 use crate::cache::Missed;
 use crate::infer;
-use crate::lane::{self, Aside, Reply};
+use crate::lane::{Aside, Reply};
 use crate::responses::{Answer, Responses};
 use crate::trace::{Trace, Traced};
 use crate::version::Version;
@@ -119,7 +119,7 @@ impl Step {
             timings,
             responder: None,
         };
-        let reply = lane::submit(version, request, admission, received, aside)?;
+        let reply = infer::submit(version, request, admission, received, aside)?;
         Ok(State::Once(reply, missed))
     }
 

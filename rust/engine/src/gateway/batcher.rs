@@ -169,7 +169,10 @@ async fn ask(component: &Component, path: &str, body: String, shared: &Shared) -
         .map_err(|why| component.failure(Kind::BadRequest, &format!("path '{path}': {why}")))?;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(CONTENT_TYPE, json);
-    super::hops::keep_host(request.headers_mut(), "localhost");
+    super::hops::keep_host(
+        request.headers_mut(),
+        &HeaderValue::from_static("localhost"),
+    );
     let reply = forward(component, Speech::Http, request, shared).await?;
     let status = reply.status().as_u16();
     let body = collected(reply.into_body(), shared.options.max_request_bytes)

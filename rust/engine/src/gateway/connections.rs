@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use nerite_logic::wire::grpc::Arrival;
@@ -39,8 +40,10 @@ pub async fn accept(listener: TcpListener, named: Option<Arc<str>>, shared: Arc<
         };
         match accepted {
             Ok((stream, peer)) if shared.connection_began() => {
+                let peer = HeaderValue::from_str(&peer.ip().to_string());
                 let origin = Origin {
-                    peer: peer.ip(),
+                    // An address has no character that a header could not carry.
+                    peer: peer.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
                     named: named.clone(),
                 };
                 tokio::spawn(serve(stream, origin, Counted(Arc::clone(&shared))));

@@ -26,6 +26,7 @@ use super::bodies::{Outgoing, Reply, collected};
 use super::failures;
 use super::live::{Live, Speech};
 use super::proxy::forward;
+use super::secure::TLS;
 use super::server::Shared;
 use super::upstream::{self, Unanswered};
 
@@ -204,8 +205,12 @@ impl Run<'_> {
         match &step.target {
             Target::Node(index) => self.node(*index, input, depth + 1),
             Target::Unusable(why) => Box::pin(async move { Err(Stopped::Cause(why.clone())) }),
-            Target::Url { authority, path } => Box::pin(async move {
-                let call = self.call(authority, path, input, depth);
+            Target::Url {
+                tls,
+                authority,
+                path,
+            } => Box::pin(async move {
+                let call = self.call(*tls, authority, path, input, depth);
                 match self
                     .flow
                     .graph
@@ -224,7 +229,14 @@ impl Run<'_> {
         }
     }
 
-    async fn call(&self, authority: &str, path: &str, input: Payload, depth: usize) -> Outcome {
+    async fn call(
+        &self,
+        tls: bool,
+        authority: &str,
+        path: &str,
+        input: Payload,
+        depth: usize,
+    ) -> Outcome {
         let place = self.live.table.at_host(host_of(authority), path);
         let component = place.and_then(|place| self.live.component(place));
         let failed = |failure: Failure| Stopped::Cause(failure.text);
@@ -244,7 +256,7 @@ impl Run<'_> {
                 let sent = forward(component, Speech::Http, request, self.shared);
                 sent.await.map_err(failed)?
             }
-            None => self.outside(authority, request).await?,
+            None => self.outside(tls, authority, request).await?,
         };
         let status = reply.status().as_u16();
         let length = header_length(reply.headers());
@@ -262,15 +274,18 @@ impl Run<'_> {
     /// Asks a service that this gateway does not serve.
     async fn outside(
         &self,
+        tls: bool,
         authority: &str,
         request: Request<Outgoing>,
     ) -> Result<Response<Reply>, Stopped> {
         let named_port = authority
             .rsplit_once(':')
             .is_some_and(|(_, p)| p.parse::<u16>().is_ok());
-        let address: Arc<str> = match named_port {
-            true => authority.into(),
-            false => format!("{authority}:80").into(),
+        let address: Arc<str> = match (tls, named_port) {
+            (false, true) => authority.into(),
+            (false, false) => format!("{authority}:80").into(),
+            (true, true) => format!("{TLS}{authority}").into(),
+            (true, false) => format!("{TLS}{authority}:443").into(),
         };
         let sent = upstream::send(&address, Speech::Http, request, &self.shared.reach);
         match sent.await {

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What changes in a head from one hop to the next.
 
-use std::net::IpAddr;
-
 use hyper::HeaderMap;
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE};
+use hyper::header::{CONNECTION, Entry, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use nerite_logic::gateway::headers::{ends_here, named_by_connection};
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Whether a request asks for another protocol on its connection, which ends here.
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
 
 /// Removes what meant this hop only; `TE: trailers` stays, because gRPC asks for it end to end.
 pub fn strip(headers: &mut HeaderMap) {
@@ -39,32 +44,39 @@ pub fn strip(headers: &mut HeaderMap) {
 }
 
 /// Says for whom, by which name and under which prefix the request came.
-pub fn tell_origin(headers: &mut HeaderMap, peer: IpAddr, authority: &str, prefix: &str) {
-    let peer = match headers.get(&FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
-        Some(before) => format!("{before}, {peer}"),
-        None => peer.to_string(),
-    };
-    for (name, value, add) in [
-        (&FORWARDED_FOR, peer.as_str(), true),
-        (&FORWARDED_HOST, authority, false),
-        (&FORWARDED_PROTO, "http", false),
-        (&FORWARDED_PREFIX, prefix, false),
+pub fn tell_origin(
+    headers: &mut HeaderMap,
+    peer: &HeaderValue,
+    authority: &HeaderValue,
+    prefix: &str,
+) {
+    let before = headers.get(&FORWARDED_FOR).and_then(|v| v.to_str().ok());
+    let all = before.and_then(|before| {
+        HeaderValue::from_str(&format!("{before}, {}", peer.to_str().ok()?)).ok()
+    });
+    headers.insert(&FORWARDED_FOR, all.unwrap_or_else(|| peer.clone()));
+    let http = HeaderValue::from_static("http");
+    let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+    for (name, value) in [
+        (&FORWARDED_HOST, Some(authority.clone())),
+        (&FORWARDED_PROTO, Some(http)),
+        (
+            &FORWARDED_PREFIX,
+            prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()),
+        ),
     ] {
         // What a gateway before this one said is nearer to the client.
-        if !value.is_empty()
-            && (add || !headers.contains_key(name))
-            && let Ok(value) = HeaderValue::from_str(value)
+        if let Some(value) = value.filter(|value| !value.is_empty())
+            && let Entry::Vacant(free) = headers.entry(name)
         {
-            headers.insert(name.clone(), value);
+            free.insert(value);
         }
     }
 }
 
 /// Keeps the name by which the client asked; HTTP/2 has it elsewhere.
-pub fn keep_host(headers: &mut HeaderMap, authority: &str) {
-    if !headers.contains_key(HOST)
-        && let Ok(value) = HeaderValue::from_str(authority)
-    {
-        headers.insert(HOST, value);
+pub fn keep_host(headers: &mut HeaderMap, authority: &HeaderValue) {
+    if let Entry::Vacant(free) = headers.entry(HOST) {
+        free.insert(authority.clone());
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The routes as they are now, and what is known of the components behind them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::batcher::Batcher;
+use super::gate::{self, Gate};
 use super::graph::Flow;
 use super::payload_log::Sink;
 
@@ -24,22 +26,36 @@ pub struct Live {
     pub table: Table,
     /// By service, then component.
     components: Vec<Vec<Arc<Component>>>,
+    /// By the replicas that they stand before.
+    gates: HashMap<String, Arc<Gate>>,
 }
 
 impl Live {
-    /// Makes routes live.
+    /// Makes routes live; gates before the same replicas stay, with whoever has passed or waits.
     ///
     /// # Errors
     /// If the table is not usable.
-    pub fn from_json(json: &str) -> Result<Self, Error> {
+    pub fn from_json(json: &str, before: &Self) -> Result<Self, Error> {
         let table = Table::from_json(json)?;
+        let mut gates = HashMap::new();
+        let mut gate = |key: String, places: usize| {
+            let same = before.gates.get(&key).map(Arc::clone);
+            let gate = same.unwrap_or_else(|| Arc::new(Gate::new(places)));
+            gates.insert(key, Arc::clone(&gate));
+            gate
+        };
         let services = table.services().iter().map(|service| {
             let all = service.components.iter();
-            let all = all.map(|component| Component::new(service, component).map(Arc::new));
+            let all =
+                all.map(|component| Component::new(service, component, &mut gate).map(Arc::new));
             all.collect::<Result<_, Error>>()
         });
         let components = services.collect::<Result<_, Error>>()?;
-        Ok(Self { table, components })
+        Ok(Self {
+            table,
+            components,
+            gates,
+        })
     }
 
     /// A component of this table.
@@ -62,9 +78,17 @@ pub struct Component {
     /// Where its requests and answers are told.
     pub sink: Option<Arc<Sink>>,
     absent: String,
-    revisions: Vec<Vec<Arc<Replica>>>,
+    revisions: Vec<Group>,
     /// `None` if there is no choice.
     shares: Option<Mutex<Shares>>,
+}
+
+/// The replicas of one revision.
+#[derive(Debug)]
+pub struct Group {
+    replicas: Vec<Arc<Replica>>,
+    /// If each replica works on so many requests only.
+    gate: Option<Arc<Gate>>,
 }
 
 /// One process that serves.
@@ -89,7 +113,11 @@ pub enum Speech {
 pub type Candidates = SmallVec<[Arc<Replica>; 2]>;
 
 impl Component {
-    fn new(service: &table::Service, written: &table::Component) -> Result<Self, Error> {
+    fn new(
+        service: &table::Service,
+        written: &table::Component,
+        gate: &mut impl FnMut(String, usize) -> Arc<Gate>,
+    ) -> Result<Self, Error> {
         let name = format!(
             "service '{}/{}', component '{}'",
             service.namespace, service.name, written.name
@@ -118,7 +146,10 @@ impl Component {
             timeout: written.timeout_secs.map(Duration::from_secs_f64),
             absent: written.absent.clone().unwrap_or("it has no replica".into()),
             shares: (usable.len() > 1).then(|| Mutex::new(shares)),
-            revisions: usable.iter().map(|r| replicas_of(r)).collect(),
+            revisions: usable
+                .iter()
+                .map(|revision| Group::new(revision, written.concurrency, gate))
+                .collect(),
             name,
         })
     }
@@ -128,15 +159,38 @@ impl Component {
         self.flow.is_some() || (self.batcher.is_some() && Batcher::takes(method, path))
     }
 
-    /// The replicas of the revision whose turn it is, the least busy first.
+    /// The replicas of the revision whose turn it is.
     ///
     /// # Errors
-    /// If there is none that speaks `speech`.
-    pub fn candidates(&self, speech: Speech) -> Result<Candidates, Failure> {
+    /// If there is none.
+    pub fn turn(&self) -> Result<&Group, Failure> {
         let turn = self.shares.as_ref().and_then(|shares| shares.lock().turn());
-        let Some(replicas) = self.revisions.get(turn.unwrap_or(0)) else {
-            return Err(self.failure(Kind::Unavailable, &self.absent));
+        let group = self.revisions.get(turn.unwrap_or(0));
+        group.ok_or_else(|| self.failure(Kind::Unavailable, &self.absent))
+    }
+
+    /// Waits until a replica may be given another request; the place is kept until it is answered.
+    ///
+    /// # Errors
+    /// If too many wait already.
+    pub async fn pass(&self, group: &Group) -> Result<Option<gate::Place>, Failure> {
+        let Some(gate) = &group.gate else {
+            return Ok(None);
         };
+        let place = gate.pass().await;
+        let text = "too many requests wait for it (containerConcurrency)";
+        place.map_or_else(
+            || Err(self.failure(Kind::Unavailable, text)),
+            |p| Ok(Some(p)),
+        )
+    }
+
+    /// The replicas of a group that speak `speech`, the least busy first.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn candidates(&self, group: &Group, speech: Speech) -> Result<Candidates, Failure> {
+        let replicas = &group.replicas;
         let speaks = |replica: &&Arc<Replica>| replica.address(speech).is_some();
         let mut chosen: Candidates = replicas.iter().filter(speaks).map(Arc::clone).collect();
         if chosen.is_empty() {
@@ -155,6 +209,26 @@ impl Component {
     /// A failure of this component.
     pub fn failure(&self, kind: Kind, text: &str) -> Failure {
         Failure::new(kind, format!("{}: {text}", self.name))
+    }
+}
+
+impl Group {
+    fn new(
+        revision: &table::Revision,
+        concurrency: usize,
+        gate: &mut impl FnMut(String, usize) -> Arc<Gate>,
+    ) -> Self {
+        let replicas = replicas_of(revision);
+        let places = concurrency.saturating_mul(replicas.len());
+        let addresses = || {
+            let all = replicas.iter();
+            let all = all.filter_map(|replica| replica.http.as_deref().or(replica.grpc.as_deref()));
+            format!("{places} {}", all.collect::<Vec<_>>().join(" "))
+        };
+        Self {
+            gate: (concurrency > 0).then(|| gate(addresses(), places)),
+            replicas,
+        }
     }
 }
 
@@ -180,18 +254,25 @@ impl Replica {
 
 /// A request that a replica works on; counted until it is dropped.
 #[derive(Debug)]
-pub struct Working(Arc<Replica>);
+pub struct Working {
+    replica: Arc<Replica>,
+    /// Its place behind the gate.
+    pub place: Option<gate::Place>,
+}
 
 impl Working {
     /// Counts one more.
     pub fn on(replica: &Arc<Replica>) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(replica))
+        Self {
+            replica: Arc::clone(replica),
+            place: None,
+        }
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.replica.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,13 +2,12 @@
 //! One request: to the component it is for, and its answer back.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -28,8 +27,8 @@ use crate::body::{Align, Reading, Unreadable, read};
 /// Where a request came in.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The client's address.
-    pub peer: IpAddr,
+    /// The client's address, as a header says it: made once for all requests of a connection.
+    pub peer: HeaderValue,
     /// The host that its port stands for, if it stands for one; then the request's own does not count.
     pub named: Option<Arc<str>>,
 }
@@ -72,7 +71,8 @@ async fn route(
     let live = shared.live.load_full();
     let (mut head, body) = request.into_parts();
     let authority = authority_of(&head);
-    let host = origin.named.as_deref().unwrap_or(host_of(&authority));
+    let asked = authority.to_str().unwrap_or_default();
+    let host = origin.named.as_deref().unwrap_or(host_of(asked));
     let found = live.table.find(host, head.uri.path())?;
     let Some(component) = live.component(found.place) else {
         return Err(Failure::new(Kind::Internal, "the route leads nowhere"));
@@ -88,8 +88,13 @@ async fn route(
     {
         return Err(too_large(component, Some(length), limit));
     }
+    if hops::asks_for_websocket(&head.headers) {
+        let text = "WebSocket connections do not pass the gateway; open them to the component's own \
+            address, which `nerite get isvc -o wide` shows";
+        return Err(component.failure(Kind::Unsupported, text));
+    }
     hops::strip(&mut head.headers);
-    hops::tell_origin(&mut head.headers, origin.peer, &authority, found.prefix);
+    hops::tell_origin(&mut head.headers, &origin.peer, &authority, found.prefix);
     let errand = Errand {
         live: &live,
         component,
@@ -105,7 +110,7 @@ async fn route(
         let path = found.path.to_owned();
         errand.combined(speech, &path, head.headers, body).await?
     } else {
-        head.uri = next_uri(&head.uri, &found, speech, &authority)?;
+        head.uri = next_uri(&head.uri, &found, speech, asked)?;
         match speech {
             Speech::Http => hops::keep_host(&mut head.headers, &authority),
             Speech::Grpc => _ = head.headers.remove(HOST),
@@ -231,11 +236,14 @@ fn too_large(component: &Component, length: Option<u64>, limit: usize) -> Failur
     component.failure(Kind::TooLarge, &text)
 }
 
-/// The name by which the client asked, port included.
-fn authority_of(head: &Parts) -> String {
-    let named = head.uri.authority().map(|authority| authority.as_str());
-    let host = || head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    named.or_else(host).unwrap_or_default().into()
+/// The name by which the client asked, port included; empty if there is none that can be read.
+fn authority_of(head: &Parts) -> HeaderValue {
+    let named = head.uri.authority();
+    let named = named.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let host = || head.headers.get(HOST).filter(|host| host.to_str().is_ok());
+    named
+        .or_else(|| host().cloned())
+        .unwrap_or_else(|| HeaderValue::from_static(""))
 }
 
 /// What the component is asked for: a path over HTTP/1.1, a whole URI over HTTP/2.
@@ -271,28 +279,38 @@ fn next_uri(uri: &Uri, found: &Found<'_>, speech: Speech, authority: &str) -> Re
 pub async fn forward(
     component: &Component,
     speech: Speech,
+    request: Request<Outgoing>,
+    shared: &Shared,
+) -> Result<Response<Reply>, Failure> {
+    let sent = forward_in_time(component, speech, request, shared);
+    let Some(limit) = component.timeout else {
+        return sent.await;
+    };
+    tokio::time::timeout(limit, sent).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", limit.as_secs_f64());
+        Err(component.failure(Kind::Late, &text))
+    })
+}
+
+async fn forward_in_time(
+    component: &Component,
+    speech: Speech,
     mut request: Request<Outgoing>,
     shared: &Shared,
 ) -> Result<Response<Reply>, Failure> {
     let mut unreachable = String::new();
-    for replica in component.candidates(speech)? {
+    let group = component.turn()?;
+    let mut place = component.pass(group).await?;
+    for replica in component.candidates(group, speech)? {
         let Some(address) = replica.address(speech) else {
             continue;
         };
-        let working = Working::on(&replica);
-        let sent = upstream::send(address, speech, request, &shared.reach);
-        let sent = match component.timeout {
-            None => sent.await,
-            Some(limit) => match tokio::time::timeout(limit, sent).await {
-                Ok(sent) => sent,
-                Err(_) => {
-                    let text = format!("no answer within {} s", limit.as_secs_f64());
-                    return Err(component.failure(Kind::Late, &text));
-                }
-            },
-        };
-        match sent {
-            Ok(answered) => return Ok(passed_on(answered, working)),
+        let mut working = Working::on(&replica);
+        match upstream::send(address, speech, request, &shared.reach).await {
+            Ok(answered) => {
+                working.place = place.take();
+                return Ok(passed_on(answered, working));
+            }
             Err(Unanswered::Unreachable(unsent, why)) => {
                 request = *unsent;
                 unreachable = why;

@@ -172,7 +172,8 @@ impl Gateway {
     /// # Errors
     /// If the table is not usable; the routes stay as they were.
     pub fn update(&self, table: &str) -> Result<(), Error> {
-        self.shared.live.store(Arc::new(Live::from_json(table)?));
+        let live = Live::from_json(table, &self.shared.live.load())?;
+        self.shared.live.store(Arc::new(live));
         Ok(())
     }
 

@@ -15,10 +15,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::bodies::Outgoing;
 use super::live::Speech;
+use super::secure::{TLS, secured};
 
 /// Servers close connections that are idle for long (uvicorn: 5 s); ours is faster, so that a request
 /// and the end of its connection do not cross.
@@ -46,6 +48,11 @@ struct Idle {
     sender: http1::SendRequest<Outgoing>,
     since: Instant,
 }
+
+/// What lies below HTTP: a TCP connection, or TLS on one.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -235,13 +242,21 @@ fn unanswered(mut failed: TrySendError<Request<Outgoing>>) -> Unanswered {
 async fn connected<S, F: Future<Output = hyper::Result<S>>>(
     address: &str,
     reach: &Reach,
-    handshake: impl FnOnce(TcpStream) -> F,
+    handshake: impl FnOnce(Box<dyn Stream>) -> F,
 ) -> Result<S, String> {
     let connect = async {
-        let stream = TcpStream::connect(address)
+        let (tls, authority) = match address.strip_prefix(TLS) {
+            Some(authority) => (true, authority),
+            None => (false, address),
+        };
+        let stream = TcpStream::connect(authority)
             .await
             .map_err(|why| why.to_string())?;
         stream.set_nodelay(true).map_err(|why| why.to_string())?;
+        let stream: Box<dyn Stream> = match tls {
+            true => Box::new(secured(stream, authority).await?),
+            false => Box::new(stream),
+        };
         handshake(stream).await.map_err(|why| cause(&why))
     };
     let patience = reach.patience;
@@ -255,7 +270,7 @@ async fn connected<S, F: Future<Output = hyper::Result<S>>>(
     }
 }
 
-async fn handshake_http(stream: TcpStream) -> hyper::Result<http1::SendRequest<Outgoing>> {
+async fn handshake_http(stream: Box<dyn Stream>) -> hyper::Result<http1::SendRequest<Outgoing>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // How it ended is told to whoever waits for an answer on it.
     tokio::spawn(connection);
@@ -263,7 +278,7 @@ async fn handshake_http(stream: TcpStream) -> hyper::Result<http1::SendRequest<O
     Ok(sender)
 }
 
-async fn handshake_grpc(stream: TcpStream) -> hyper::Result<http2::SendRequest<Outgoing>> {
+async fn handshake_grpc(stream: Box<dyn Stream>) -> hyper::Result<http2::SendRequest<Outgoing>> {
     let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -10,6 +10,28 @@ use super::{Ask, Route, Target};
 use crate::connection::Protocol;
 
 const TARGET_MODEL: &str = "x-amzn-sagemaker-target-model";
+
+/// The model that SageMaker means, where it says so.
+pub fn target_model(headers: &HeaderMap) -> Option<&str> {
+    headers.get(TARGET_MODEL)?.to_str().ok()
+}
+
+/// A model as SageMaker names it: by a hash of its own, and perhaps by the name that it has here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hosted<'a> {
+    /// What stands in the path.
+    pub hash: &'a str,
+    /// What stands in the header.
+    pub target: Option<&'a str>,
+}
+
+impl<'a> Hosted<'a> {
+    /// The model's name here.
+    #[must_use]
+    pub fn model(&self) -> &'a str {
+        self.target.unwrap_or(self.hash)
+    }
+}
 const REDIRECT: &str = "x-vertex-ai-triton-redirect";
 
 /// Whose habits an answer follows.
@@ -74,11 +96,13 @@ impl SageMaker {
         if given.is_empty() || given.contains('/') {
             return None;
         }
-        let told = headers.get(TARGET_MODEL);
-        let name = told.and_then(|name| name.to_str().ok()).unwrap_or(given);
+        let hosted = Hosted {
+            hash: given,
+            target: target_model(headers),
+        };
         Some(match invoked {
-            true => self.invocation.route(whole(name)),
-            false => Route::SageMakerModels(Some(name)),
+            true => self.invocation.route(whole(hosted.model())),
+            false => Route::SageMakerModels(Some(hosted)),
         })
     }
 }

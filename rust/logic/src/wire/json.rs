@@ -12,7 +12,7 @@ mod string;
 pub mod write;
 
 pub use number::Number;
-pub(crate) use number::{double_at, number_at};
+pub(crate) use number::{long_double_at, number_at, plain_double, plain_single};
 pub use string::Text;
 
 use smallvec::SmallVec;

@@ -9,12 +9,10 @@ mod answer;
 mod column;
 mod event;
 mod request;
-mod split;
 
 pub use answer::encode_predictions;
 pub use event::{Attributes, unwrap_event, wrap_event};
 pub use request::{Predict, parse_predict};
-pub use split::{join, split};
 
 use crate::error::Error;
 use crate::wire::json::{Failure, Syntax};

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use nerite_logic::check::check;
 use nerite_logic::message::{
-    Control, CorrelationId, InferRequest, Parameter, RequestedOutput, Tensor,
+    Control, CorrelationId, Form, InferRequest, Parameter, RequestedOutput, Tensor,
 };
 use nerite_logic::spec::ModelSpec;
 use nerite_logic::wire::grpc::{Unframed, parse_infer, parse_version, unframe};
@@ -76,13 +76,13 @@ fn full_request(datatype: DataType) -> InferRequest {
         inputs: [tensor(datatype, &[1, 2], data)].into_iter().collect(),
         outputs: [RequestedOutput {
             name: "OUTPUT0".into(),
-            binary: true,
+            form: Form::Binary,
             classification: 3,
             window: None,
         }]
         .into_iter()
         .collect(),
-        binary_default: true,
+        default_form: Form::Binary,
         ..InferRequest::default()
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use nerite_logic::check::check;
-use nerite_logic::message::{Asked, InferRequest, InferResponse, RequestedOutput, Tensor};
+use nerite_logic::message::{Asked, Form, InferRequest, InferResponse, RequestedOutput, Tensor};
 use nerite_logic::spec::ModelSpec;
 use nerite_logic::wire::v2::{encode_response, parse_header_length, parse_request};
 use nerite_logic::{DataType, Error};
@@ -12,7 +12,7 @@ use crate::hunt::{Random, hunt};
 use crate::memory::most;
 use crate::seeds;
 
-const SPOILERS: [&[u8]; 34] = [
+const SPOILERS: [&[u8]; 36] = [
     b"{",
     b"}",
     b"[",
@@ -45,6 +45,8 @@ const SPOILERS: [&[u8]; 34] = [
     b"\xef\xbb\xbf",
     b"\xff\xff\xff\xff",
     b"\x04\0\0\0abcd",
+    b"{\"b64\":\"gAAB\"},",
+    b"\"base64_data\":true,",
     b"[[[[[[[[[[[[[[[[",
     b"{\"inputs\":[],",
 ];
@@ -67,13 +69,13 @@ fn read(body: &Bytes, length: Option<usize>, spec: &ModelSpec) -> Result<InferRe
 }
 
 /// Writes `tensors` as an answer, which is nearly a request: its outputs are called inputs there.
-fn written(spec: &ModelSpec, tensors: &[Tensor], binary: bool) -> (Bytes, Option<usize>) {
+fn written(spec: &ModelSpec, tensors: &[Tensor], form: Form) -> (Bytes, Option<usize>) {
     let response = InferResponse {
         outputs: tensors.iter().cloned().collect(),
         ..InferResponse::default()
     };
     let asked = Asked {
-        binary_default: binary,
+        default_form: form,
         ..Asked::default()
     };
     let answer = encode_response(spec, "1", &asked, &response, &|_| None).unwrap();
@@ -87,11 +89,11 @@ fn written(spec: &ModelSpec, tensors: &[Tensor], binary: bool) -> (Bytes, Option
     (bytes.into(), answer.header_length.map(|length| length - 1))
 }
 
-/// What was understood is understood again, and alike, after it was written in either form.
+/// What was understood is understood again, and alike, after it was written in any form.
 fn again(spec: &ModelSpec, request: &InferRequest) {
     // Triton's JSON strings carry any bytes; as text they come back only if they were text.
-    for binary in [true, false] {
-        let (body, length) = written(spec, &request.inputs, binary);
+    for form in [Form::Binary, Form::Json, Form::Base64] {
+        let (body, length) = written(spec, &request.inputs, form);
         let read = read(&body, length, spec).unwrap();
         assert_eq!(read.inputs.len(), request.inputs.len());
         for (one, other) in request.inputs.iter().zip(&read.inputs) {
@@ -105,7 +107,7 @@ fn again(spec: &ModelSpec, request: &InferRequest) {
             );
             let boolean = one.datatype == DataType::Bool;
             assert!(
-                one.data == other.data || !binary && (float || boolean),
+                one.data == other.data || form != Form::Binary && (float || boolean),
                 "{one:?} {other:?}"
             );
         }
@@ -125,7 +127,7 @@ fn classes(spec: &ModelSpec, request: &InferRequest, random: &mut Random) {
     let classification = u32::try_from(random.next() >> 32).unwrap() >> random.below(32);
     let output = RequestedOutput {
         name: "OUTPUT0".into(),
-        binary: true,
+        form: Form::Binary,
         classification,
         window: None,
     };
@@ -160,10 +162,10 @@ fn any_body_is_a_request_or_refused() {
                 again(spec, &request);
                 classes(spec, &request, random);
                 format!(
-                    "{:?} {} {}",
+                    "{:?} {} {:?}",
                     request.inputs.first().map(|t| t.datatype),
                     request.outputs.len(),
-                    request.binary_default
+                    request.default_form
                 )
             }
             Err(error) => error.message.into_owned(),

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 use nerite_logic::check::check;
-use nerite_logic::message::{InferResponse, Tensor};
+use nerite_logic::message::{Form, InferResponse, Tensor};
 use nerite_logic::spec::ModelSpec;
 use nerite_logic::wire::v1::{encode_predictions, parse_predict, unwrap_event};
 
 use crate::hunt::hunt;
 use crate::memory::most;
 
-const SEEDS: [&[u8]; 8] = [
+const SEEDS: [&[u8]; 10] = [
     br#"{"instances": [[1, 2.5], [3e1, -4]]}"#,
     br#"{"instances": [{"A": [1, 2], "B": "x"}, {"B": "y", "A": [3, 4]}], "top": 5}"#,
     br#"{"inputs": {"A": [[1, 2], [3, 4]], "B": ["x", "\u00e9"]}, "d": 0.5, "s": "t", "b": true}"#,
@@ -18,10 +18,12 @@ const SEEDS: [&[u8]; 8] = [
     br#"{"instances": ["a", ["b"]], "instances": [["a"], ["b"]]}"#,
     br#"{"instances": [[[[[1]]]], [[]], []]}"#,
     br#"{"specversion": "1.0", "id": "1", "source": "x", "type": "t", "data": {"instances": [[1, 2]]}}"#,
+    br#"{"instances": [{"b64": "//8A"}, {"b64": ""}], "base64_data_output": true}"#,
+    br#"{"instances": [{"A": [1, 2], "B": {"b64": "AA=="}}, {"B": ["y"], "A": [3, 4]}]}"#,
     br#"{"instances": [[-9223372036854775808, 18446744073709551615]], "x": null, "y": {"z": [1]}}"#,
 ];
 
-const SPOILERS: [&[u8]; 20] = [
+const SPOILERS: [&[u8]; 21] = [
     b"{",
     b"}",
     b"[",
@@ -33,6 +35,7 @@ const SPOILERS: [&[u8]; 20] = [
     b"\"B\":",
     b"\"instances\":",
     b"\"inputs\":",
+    b"{\"b64\": \"gAAB\"}",
     b"NaN",
     b"-Inf",
     b"1e400",
@@ -69,12 +72,22 @@ fn models() -> Vec<ModelSpec> {
 }
 
 /// The answer of a model that answers what it is asked, as a request.
-fn echoed(spec: &ModelSpec, inputs: &[Tensor], alone: bool) -> Bytes {
+fn echoed(spec: &ModelSpec, inputs: &[Tensor], alone: bool, form: Form) -> Option<Bytes> {
     let response = InferResponse {
         outputs: inputs.iter().cloned().collect(),
         ..InferResponse::default()
     };
-    let answer = encode_predictions(spec, &response, alone).unwrap();
+    let answer = match encode_predictions(spec, &response, alone, form) {
+        Ok(answer) => answer,
+        Err(why) => {
+            // As text, bytes that are none are refused.
+            assert!(
+                form == Form::Json && why.message.contains("not UTF-8"),
+                "{why:?}"
+            );
+            return None;
+        }
+    };
     let text = String::from_utf8(answer.to_vec()).unwrap();
     // Strict JSON, which serde reads.
     let _: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -83,7 +96,7 @@ fn echoed(spec: &ModelSpec, inputs: &[Tensor], alone: bool) -> Bytes {
     } else {
         "instances"
     };
-    text.replacen("predictions", member, 1).into()
+    Some(text.replacen("predictions", member, 1).into())
 }
 
 #[test]
@@ -106,10 +119,15 @@ fn rows_are_understood_again_after_they_were_written() {
             );
             match read {
                 Ok(predict) => {
-                    let again = echoed(spec, &predict.request.inputs, predict.alone);
-                    let read = parse_predict(&again, spec).unwrap();
-                    let (was, is) = (&predict.request.inputs, &read.request.inputs);
-                    assert_eq!(was, is, "{}", String::from_utf8_lossy(&again));
+                    let was = &predict.request.inputs;
+                    for form in [Form::Json, Form::Base64] {
+                        let Some(again) = echoed(spec, was, predict.alone, form) else {
+                            continue;
+                        };
+                        let read = parse_predict(&again, spec).unwrap();
+                        let is = &read.request.inputs;
+                        assert_eq!(was, is, "{}", String::from_utf8_lossy(&again));
+                    }
                     word.push_str("ok");
                 }
                 Err(why) => word.extend(why.message.chars().filter(char::is_ascii_alphabetic)),

@@ -4,12 +4,17 @@
 use hyper::Request;
 use nerite_logic::Code;
 
+use super::super::doors::Hosted;
 use super::super::{Ask, Device, Target, V1};
 use super::*;
 
 const MODEL: Target<'static> = Target {
     name: "m",
     version: None,
+};
+const HOSTED: Hosted<'static> = Hosted {
+    hash: "m",
+    target: None,
 };
 
 /// The route after another one: a new variant does not compile before it has its place here.
@@ -59,7 +64,7 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
             None => Route::Metrics,
         },
         Some(Route::Metrics) => Route::SageMakerModels(None),
-        Some(Route::SageMakerModels(None)) => Route::SageMakerModels(Some("m")),
+        Some(Route::SageMakerModels(None)) => Route::SageMakerModels(Some(HOSTED)),
         Some(Route::SageMakerModels(Some(_))) => return None,
     })
 }

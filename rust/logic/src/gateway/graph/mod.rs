@@ -85,6 +85,8 @@ pub enum Target {
     Node(usize),
     /// A service.
     Url {
+        /// It is asked over TLS.
+        tls: bool,
         /// Host and port as they are written.
         authority: String,
         /// Path and query.

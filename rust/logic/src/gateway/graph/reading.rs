@@ -132,12 +132,10 @@ fn keys(steps: &[WrittenStep]) -> Vec<String> {
 
 fn url(written: &str) -> Target {
     let unusable = |why: &str| Target::Unusable(format!("the URL \"{written}\" {why}"));
-    let Some(rest) = written.strip_prefix("http://") else {
-        let known = written.starts_with("https://");
-        return unusable(match known {
-            true => "asks for TLS, which steps cannot use; write http://",
-            false => "has no scheme; write http://",
-        });
+    let (tls, rest) = match written.split_once("://") {
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
+        _ => return unusable("has no usable scheme; write http:// or https://"),
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -146,6 +144,7 @@ fn url(written: &str) -> Target {
     }
     let path = path.split('#').next().unwrap_or_default();
     Target::Url {
+        tls,
         authority: authority.into(),
         path: match path.starts_with('/') {
             true => path.into(),

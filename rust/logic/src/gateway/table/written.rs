@@ -50,6 +50,9 @@ pub struct Component {
     /// Seconds until an answer must have begun.
     #[serde(default)]
     pub timeout_secs: Option<f64>,
+    /// Requests that each of its replicas works on at a time; 0 for any number.
+    #[serde(default)]
+    pub concurrency: usize,
     /// The graph that it is, if it is one; see [`super::super::graph::Graph`].
     #[serde(default)]
     pub graph: Option<serde_json::Value>,

@@ -10,7 +10,7 @@ use super::parameters::{Map, find, read_entry, split, window};
 use super::reader::{Malformed, Reader, Span, Wire};
 use crate::DataType;
 use crate::error::Error;
-use crate::message::{InferRequest, Parameter, RequestedOutput, Shape, Tensor, Window};
+use crate::message::{Form, InferRequest, Parameter, RequestedOutput, Shape, Tensor, Window};
 use crate::spec::ModelSpec;
 
 /// Most inputs, outputs and dimensions of one request.
@@ -168,7 +168,7 @@ impl InferEnvelope {
             inputs,
             windows,
             outputs: outputs.collect::<Result<_, _>>()?,
-            binary_default: true,
+            default_form: Form::Binary,
         })
     }
 }
@@ -323,7 +323,7 @@ impl Output {
         }
         Ok(RequestedOutput {
             name: self.name,
-            binary: true,
+            form: Form::Binary,
             classification,
             window: window.map(Box::new),
         })

@@ -33,6 +33,9 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
                 .wrapping_mul(100_000_000)
                 .wrapping_add(eight_digits(values));
             at += 8;
+            if let Some(end) = up_to_sixteen(bytes, at, mantissa) {
+                return end;
+            }
             continue;
         }
         let count = others.trailing_zeros() / 8;
@@ -55,6 +58,37 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
     at
 }
 
+/// Adds the digits from `at` on if at most 15 are left, as behind the first eight of a double: by then
+/// whether there are eight more is anyone's guess, so it is not asked.
+#[inline(always)]
+#[allow(clippy::inline_always, clippy::cast_possible_truncation)]
+fn up_to_sixteen(bytes: &[u8], at: usize, mantissa: &mut u64) -> Option<usize> {
+    const POWERS: [u64; 16] = {
+        let mut powers = [1; 16];
+        let mut n = 1;
+        while n < powers.len() {
+            powers[n] = powers[n - 1] * 10;
+            n += 1;
+        }
+        powers
+    };
+    let chunk = bytes.get(at..)?.first_chunk::<16>()?;
+    let values = u128::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030_3030_3030_3030_3030;
+    let others = (values.wrapping_add(0x7676_7676_7676_7676_7676_7676_7676_7676) | values)
+        & 0x8080_8080_8080_8080_8080_8080_8080_8080;
+    if others == 0 {
+        return None;
+    }
+    let count = others.trailing_zeros() / 8;
+    let aligned = values.checked_shl(128 - 8 * count).unwrap_or(0);
+    let (first, last) = (aligned as u64, (aligned >> 64) as u64);
+    *mantissa = mantissa
+        .wrapping_mul(POWERS[count as usize & 15])
+        .wrapping_add(eight_digits(first).wrapping_mul(100_000_000))
+        .wrapping_add(eight_digits(last));
+    Some(at + count as usize)
+}
+
 /// The farthest power of ten that [`nearest`] knows.
 pub(super) const FARTHEST: usize = 27;
 
@@ -71,6 +105,35 @@ pub(super) fn nearest(mantissa: u64, exponent: i32) -> f64 {
         mantissa as f64 * POWERS_OF_TEN[places]
     }
 }
+
+/// The single that the double nearest to `mantissa / 10^places` rounds to, for up to 19 places.
+///
+/// A product with a rounded power is less than four units off that double. Only if such a stretch has
+/// the middle of two singles in it is the double itself wanted; the widened singles that clients send
+/// are as far from it as can be. With so few places nothing but zero is below the normal singles.
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap
+)]
+pub(super) fn nearest_single(mantissa: u64, places: usize) -> f32 {
+    const BETWEEN: u64 = 1 << (f64::MANTISSA_DIGITS - f32::MANTISSA_DIGITS);
+    if let (Ok(mantissa), Some(power)) = (i64::try_from(mantissa), TENTHS.get(places)) {
+        let about = mantissa as f64 * power;
+        let rest = about.to_bits() % BETWEEN;
+        if rest.abs_diff(BETWEEN / 2) > 8 {
+            return about as f32;
+        }
+    }
+    nearest(mantissa, -(places as i32)) as f32
+}
+
+const TENTHS: [f64; 20] = [
+    1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-14,
+    1e-15, 1e-16, 1e-17, 1e-18, 1e-19,
+];
 
 const POWERS_OF_TEN: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
@@ -193,6 +256,40 @@ mod tests {
                 text.extend([stop, b'9', b'0', stop, 0xff, 0, b'/', b':', b'1']);
                 let mut mantissa = 0;
                 assert_eq!(digits(&text, 0, &mut mantissa), length, "{stop}");
+            }
+        }
+    }
+
+    #[test]
+    #[allow(clippy::cast_possible_truncation)]
+    fn singles_are_those_of_the_nearest_doubles() {
+        let agree = |mantissa: u64, places: usize| {
+            let double: f64 = format!("{mantissa}e-{places}").parse().unwrap();
+            let single = nearest_single(mantissa, places);
+            assert_eq!(
+                single.to_bits(),
+                (double as f32).to_bits(),
+                "{mantissa} / 10^{places}"
+            );
+        };
+        let mut noise = 0x9E37_79B9_7F4A_7C15_u64;
+        for round in 0..20_000_u64 {
+            noise = noise
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(round);
+            for places in 0..20 {
+                agree(noise >> (round % 64), places);
+            }
+            // Seventeen digits around the middle of two singles between 1 and 2.
+            let middle = f64::from_bits((1023 << 52) | (noise >> 35 << 29) | (1 << 28));
+            let digits = (middle * 1e16) as u64;
+            for near in digits - 20..digits + 20 {
+                agree(near, 16);
+            }
+        }
+        for mantissa in [0, 1, u64::MAX, i64::MAX as u64, (1 << 63) + 1, 16_777_217] {
+            for places in 0..20 {
+                agree(mantissa, places);
             }
         }
     }

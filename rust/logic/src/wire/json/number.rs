@@ -2,7 +2,7 @@
 //! Numbers: nearly all take a short way that looks at each byte once; the rest, good or bad, takes the
 //! long one. What the digits are worth is in [`super::decimal`].
 
-use super::decimal::{FARTHEST, digits, nearest};
+use super::decimal::{FARTHEST, digits, nearest, nearest_single};
 use super::{Reader, Syntax, VALUE_INVALID, peek};
 
 const TOO_BIG: &str = "Number too big to be stored in double.";
@@ -79,10 +79,11 @@ struct Plain {
 fn plain(bytes: &[u8], at: usize) -> Option<Plain> {
     let negative = peek(bytes, at) == b'-';
     let first = at + usize::from(negative);
-    let mut mantissa = 0;
-    // A zero before the point is common enough to be guessed.
-    let zero = peek(bytes, first) == b'0' && peek(bytes, first + 1) == b'.';
-    let mut end = if zero {
+    // One digit before the point is common enough to be guessed.
+    let digit = peek(bytes, first).wrapping_sub(b'0');
+    let short = digit < 10 && peek(bytes, first + 1) == b'.';
+    let mut mantissa = if short { u64::from(digit) } else { 0 };
+    let mut end = if short {
         first + 1
     } else {
         digits(bytes, first, &mut mantissa)
@@ -110,23 +111,35 @@ fn plain(bytes: &[u8], at: usize) -> Option<Plain> {
     })
 }
 
-/// The double at `at`, and where it ends.
+/// The double at `at`, and where it ends, if it is plain.
+#[inline(always)]
+#[allow(clippy::inline_always, clippy::cast_possible_wrap)]
+pub(crate) fn plain_double(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    let plain = plain(bytes, at)?;
+    // At most 19 places, so it cannot wrap.
+    let size = nearest(plain.mantissa, -(plain.places as i32));
+    let sign = u64::from(plain.negative) << 63;
+    Some((f64::from_bits(size.to_bits() | sign), plain.end))
+}
+
+/// The single that the double at `at` rounds to, and where it ends, if it is plain.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn plain_single(bytes: &[u8], at: usize) -> Option<(f32, usize)> {
+    let plain = plain(bytes, at)?;
+    let size = nearest_single(plain.mantissa, plain.places);
+    // Half of all signs are negative: no branch that is mispredicted as often.
+    let sign = u32::from(plain.negative) << 31;
+    Some((f32::from_bits(size.to_bits() | sign), plain.end))
+}
+
+/// The double at `at`, plain or not, and where it ends.
 ///
 /// # Errors
 /// If what is there is not a number or too big.
-#[inline(always)]
-#[allow(
-    clippy::inline_always,
-    clippy::cast_precision_loss,
-    clippy::cast_possible_wrap
-)]
-pub(crate) fn double_at(bytes: &[u8], at: usize) -> Result<(f64, usize), Syntax> {
-    let Some(plain) = plain(bytes, at) else {
-        return slow(bytes, at, Reader::long_double);
-    };
-    // At most 19 places, so it cannot wrap.
-    let size = nearest(plain.mantissa, -(plain.places as i32));
-    Ok((if plain.negative { -size } else { size }, plain.end))
+#[cold]
+pub(crate) fn long_double_at(bytes: &[u8], at: usize) -> Result<(f64, usize), Syntax> {
+    slow(bytes, at, Reader::long_double)
 }
 
 /// The number at `at`, and where it ends.
@@ -329,15 +342,16 @@ mod tests {
         Ok(number)
     }
 
+    fn double_at(bytes: &[u8], at: usize) -> (f64, usize) {
+        plain_double(bytes, at).unwrap_or_else(|| long_double_at(bytes, at).unwrap())
+    }
+
     fn double(text: &str) -> f64 {
-        let (value, end) = double_at(text.as_bytes(), 0).unwrap();
+        let (value, end) = double_at(text.as_bytes(), 0);
         assert_eq!(end, text.len(), "{text}");
         // Behind an array there is always something, and words can be read past the number.
         let padded = format!("{text}],\"more\":1.5}}");
-        assert_eq!(
-            double_at(padded.as_bytes(), 0).unwrap().0.to_bits(),
-            value.to_bits()
-        );
+        assert_eq!(double_at(padded.as_bytes(), 0).0.to_bits(), value.to_bits());
         value
     }
 
@@ -447,6 +461,25 @@ mod tests {
             let text = format!("{text}e{exponent}");
             let read = double(&text);
             prop_assert_eq!(read.to_bits(), text.parse::<f64>().unwrap().to_bits(), "{}", text);
+        }
+
+        #[test]
+        #[allow(clippy::cast_possible_truncation)]
+        fn singles_are_what_doubles_round_to(bits: u32, near: u64, point in 1_usize..20) {
+            let mut digits = near.to_string();
+            digits.insert(point.min(digits.len() - 1).max(1), '.');
+            let single = f32::from_bits(bits);
+            let widened = f64::from(single);
+            for text in [
+                format!("{single:?}"), format!("{widened:?}"), format!("{widened:.17}"), digits
+            ] {
+                let padded = format!("{text}],\"more\":1.5}}");
+                for text in [&text, &padded] {
+                    let Some((read, end)) = plain_single(text.as_bytes(), 0) else { continue };
+                    let double = text[..end].parse::<f64>().unwrap();
+                    prop_assert_eq!(read.to_bits(), (double as f32).to_bits(), "{}", text);
+                }
+            }
         }
 
         #[test]

@@ -52,9 +52,7 @@ pub fn double(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
         let mut buffer = zmij::Buffer::new();
         let text = buffer.format_finite(value).as_bytes();
-        // Whether there is an exponent is told by the size, sooner than by looking for it.
-        let plain = (1e-5..1e16).contains(&value.abs());
-        match if plain {
+        match if is_plain(value) {
             None
         } else {
             text.iter().rposition(|byte| *byte == b'e')
@@ -71,6 +69,50 @@ pub fn double(out: &mut Vec<u8>, value: f64) {
             b"-Infinity"
         });
     }
+}
+
+/// The texts of [`doubles`] that are passed on together, and the room that the longest of them take.
+const BLOCK: usize = 32;
+const LONGEST: usize = 24;
+
+/// Appends doubles, each with a comma behind it.
+///
+/// A block of texts is laid out in an array, where copies of a fixed size may run past a text's end:
+/// asking the vector for room, and calling `memmove` for each text, took as long as finding its digits.
+pub fn doubles(out: &mut Vec<u8>, values: impl Iterator<Item = f64>) {
+    let mut buffer = zmij::Buffer::new();
+    let (mut block, mut end) = ([0; BLOCK * (LONGEST + 1)], 0);
+    for value in values {
+        if end + LONGEST >= block.len() {
+            out.extend_from_slice(&block[..end]);
+            end = 0;
+        }
+        if !is_plain(value) {
+            out.extend_from_slice(&block[..end]);
+            end = 0;
+            double(out, value);
+            out.push(b',');
+            continue;
+        }
+        let text = buffer.format_finite(value).as_bytes();
+        let room = &mut block[end..=end + LONGEST];
+        if let (Some(first), Some(last)) = (text.first_chunk::<16>(), text.last_chunk::<8>()) {
+            room[..16].copy_from_slice(first);
+            room[text.len() - 8..text.len()].copy_from_slice(last);
+        } else {
+            room[..text.len()].copy_from_slice(text);
+        }
+        room[text.len()] = b',';
+        end += text.len() + 1;
+    }
+    out.extend_from_slice(&block[..end]);
+}
+
+/// Whether zmij writes a number as rapidjson does, without an exponent: told by its size, sooner than
+/// by looking for an `e`.
+#[inline]
+fn is_plain(value: f64) -> bool {
+    (1e-5..1e16).contains(&value.abs()) || value == 0.0
 }
 
 /// rapidjson writes an exponent only from 1e21 on and below 1e-6, so the others are laid out here.
@@ -113,7 +155,41 @@ fn with_exponent(out: &mut Vec<u8>, text: &[u8], e: usize) {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn one_by_one(values: &[f64]) -> String {
+        let mut out = Vec::new();
+        for value in values {
+            double(&mut out, *value);
+            out.push(b',');
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    fn in_blocks(values: &[f64]) -> String {
+        let mut out = Vec::new();
+        doubles(&mut out, values.iter().copied());
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_have_the_same_texts(
+            doubles: Vec<u64>, singles: Vec<u32>, halves: Vec<u16>, plain in prop::collection::vec(-9e9..9e9, 0..200)
+        ) {
+            let mut values: Vec<f64> = doubles.into_iter().map(f64::from_bits).collect();
+            values.extend(singles.into_iter().map(|bits| f64::from(f32::from_bits(bits))));
+            values.extend(halves.into_iter().map(|bits| f16::from_bits(bits).to_f64()));
+            values.extend(plain);
+            values.extend([0.0, -0.0, 1e-5, 9.999e-6, 1e16, -1e16, f64::NAN, f64::INFINITY, 5e-324]);
+            prop_assert_eq!(in_blocks(&values), one_by_one(&values));
+            values.reverse();
+            prop_assert_eq!(in_blocks(&values), one_by_one(&values));
+        }
+    }
 
     #[test]
     fn doubles_look_as_rapidjson_writes_them() {

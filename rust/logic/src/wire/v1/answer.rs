@@ -7,8 +7,9 @@ use half::{bf16, f16};
 use crate::DataType;
 use crate::check::element_count;
 use crate::error::Error;
-use crate::message::{InferResponse, Shape, Tensor};
+use crate::message::{Form, InferResponse, Shape, Tensor};
 use crate::spec::ModelSpec;
+use crate::wire::base64;
 use crate::wire::json::write::{double, integer, string};
 
 /// Most rows without any element that are written.
@@ -22,10 +23,11 @@ pub fn encode_predictions(
     spec: &ModelSpec,
     response: &InferResponse,
     alone: bool,
+    form: Form,
 ) -> Result<Bytes, Error> {
     let mut outputs = Vec::with_capacity(response.outputs.len());
     for tensor in &response.outputs {
-        outputs.push(Values::new(spec, tensor, alone)?);
+        outputs.push(Values::new(spec, tensor, alone, form)?);
     }
     let bytes: usize = response
         .outputs
@@ -89,10 +91,16 @@ struct Values<'a> {
     tensor: &'a Tensor,
     shape: Shape,
     left: &'a [u8],
+    form: Form,
 }
 
 impl<'a> Values<'a> {
-    fn new(spec: &'a ModelSpec, tensor: &'a Tensor, alone: bool) -> Result<Self, Error> {
+    fn new(
+        spec: &'a ModelSpec,
+        tensor: &'a Tensor,
+        alone: bool,
+        form: Form,
+    ) -> Result<Self, Error> {
         let mut shape = tensor.shape.clone();
         if alone {
             shape.insert(0, 1);
@@ -109,6 +117,7 @@ impl<'a> Values<'a> {
             tensor,
             shape,
             left: &tensor.data,
+            form,
         };
         let count = element_count(&values.shape).ok_or_else(|| values.wrong_size())?;
         let bytes = tensor.datatype.size().and_then(|size| {
@@ -180,10 +189,13 @@ impl<'a> Values<'a> {
             .left
             .split_at_checked(length)
             .ok_or_else(|| self.wrong_size())?;
-        if str::from_utf8(text).is_err() {
-            return Err(self.unwritable("has bytes that are not UTF-8"));
+        if self.form == Form::Base64 {
+            base64::write(out, text);
+        } else if str::from_utf8(text).is_ok() {
+            string(out, text);
+        } else {
+            return Err(self.no_text());
         }
-        string(out, text);
         self.left = rest;
         Ok(())
     }
@@ -205,11 +217,11 @@ impl<'a> Values<'a> {
     }
 
     #[cold]
-    fn unwritable(&self, what: &str) -> Error {
+    fn no_text(&self) -> Error {
         let (name, model) = (&self.tensor.name, self.model);
         Error::invalid(format!(
-            "output '{name}' of model '{model}' {what}; ask for it as binary data at \
-             /v2/models/{model}/infer"
+            "output '{name}' of model '{model}' has bytes that are not UTF-8; ask for base64 with \
+             \"base64_data_output\": true, or for binary data at /v2/models/{model}/infer"
         ))
     }
 

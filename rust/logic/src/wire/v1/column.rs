@@ -11,6 +11,7 @@ use crate::check::MAX_DIMENSIONS;
 use crate::error::Error;
 use crate::message::{Shape, Tensor};
 use crate::spec::IoSpec;
+use crate::wire::base64;
 use crate::wire::json::{Kind, Number, Reader, Syntax};
 
 /// A tensor in the making.
@@ -93,6 +94,13 @@ impl<'a> Column<'a> {
                     u32::try_from(bytes.len()).map_err(|_| self.wrong("too long a text"))?;
                 self.data.extend_from_slice(&length.to_le_bytes());
                 self.data.extend_from_slice(bytes);
+            }
+            (DataType::Bytes, Kind::Object) => {
+                base64::read(json, &mut self.data).map_err(|fault| match fault {
+                    base64::Fault::Syntax(syntax) => Failure::Syntax(syntax),
+                    base64::Fault::Other => self.wrong(word(kind)).into(),
+                    base64::Fault::Wrong(why) => self.no_base64(&why).into(),
+                })?;
             }
             (DataType::Bool, Kind::Bool) => self.data.push(u8::from(json.boolean()?)),
             (DataType::Bytes, _) | (_, Kind::String | Kind::Bool | Kind::Null | Kind::Object) => {
@@ -193,6 +201,11 @@ impl<'a> Column<'a> {
             "{} is {datatype}: {expected} is expected, got {got}",
             self.told()
         ))
+    }
+
+    #[cold]
+    fn no_base64(&self, why: &str) -> Error {
+        Error::invalid(format!("an element of {} {why}", self.told()))
     }
 
     #[cold]

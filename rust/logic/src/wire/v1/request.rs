@@ -7,10 +7,12 @@ use smallvec::SmallVec;
 
 use super::column::{Column, strict_number};
 use super::{Failure, NOTHING, unrecognized};
+use crate::DataType;
 use crate::check::{MAX_PARAMETERS, too_many};
 use crate::error::Error;
-use crate::message::{InferRequest, Parameter, RequestedOutput, Tensor};
+use crate::message::{Form, InferRequest, Parameter, RequestedOutput, Tensor};
 use crate::spec::{IoSpec, ModelSpec};
+use crate::wire::base64;
 use crate::wire::json::{Kind, Number, Reader, Syntax, validate};
 
 /// A prediction that was asked for.
@@ -115,6 +117,10 @@ impl<'a> Parser<'a> {
             match name.bytes() {
                 b"instances" => places.instances = Some(self.json.position()),
                 b"inputs" => places.inputs = Some(self.json.position()),
+                b"base64_data_output" => {
+                    request.default_form = self.form(kind)?;
+                    continue;
+                }
                 _ if matches!(kind, Kind::String | Kind::Bool | Kind::Number) => {
                     let name = name.keep(self.body)?;
                     self.parameter(name, kind, request)?;
@@ -125,6 +131,17 @@ impl<'a> Parser<'a> {
             self.json.skip()?;
         }
         Ok(places)
+    }
+
+    fn form(&mut self, kind: Kind) -> Result<Form, Failure> {
+        if kind != Kind::Bool {
+            let text = "\"base64_data_output\" must be true or false";
+            return Err(Error::invalid(text).into());
+        }
+        Ok(match self.json.boolean()? {
+            true => Form::Base64,
+            false => Form::Json,
+        })
     }
 
     fn parameter(
@@ -178,12 +195,16 @@ impl<'a> Parser<'a> {
             ))
             .into());
         }
-        if self.json.kind() == Kind::Object {
+        let mut required = self.spec.inputs.iter().filter(|input| !input.optional);
+        let only = required.next().filter(|_| required.next().is_none());
+        // Where rows are the values of one input, an object may be such a value.
+        let may_be_value = only.is_some_and(|only| only.datatype == DataType::Bytes)
+            && self.spec.input("b64").is_none();
+        if self.json.kind() == Kind::Object && !(may_be_value && base64::is_next(&self.json)) {
             self.json.seek(at);
             return self.objects();
         }
-        let mut required = self.spec.inputs.iter().filter(|input| !input.optional);
-        let (Some(only), None) = (required.next(), required.next()) else {
+        let Some(only) = only else {
             return Err(self.names("each instance must be an object").into());
         };
         self.json.seek(at);

@@ -4,9 +4,10 @@
 use half::{bf16, f16};
 
 use crate::DataType;
+use crate::wire::base64;
 use crate::wire::json::{
-    MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, double_at,
-    number_at, peek,
+    MAX_DEPTH, MISS_COMMA_OR_BRACKET, Number, Reader, Syntax, VALUE_INVALID, blank, long_double_at,
+    number_at, peek, plain_double, plain_single,
 };
 
 /// What is wrong with an element.
@@ -19,6 +20,8 @@ pub enum Fault {
     Range(Number),
     /// Arrays are nested too deep.
     Depth,
+    /// The element is no base64; the text says why.
+    Base64(String),
 }
 
 impl From<Syntax> for Fault {
@@ -98,7 +101,13 @@ fn walk(
                 continue 'value;
             }
         } else {
-            at = blank(bytes, each(bytes, at)?);
+            at = each(bytes, at)?;
+            // Nearly always.
+            if peek(bytes, at) == b',' {
+                at += 1;
+                continue 'value;
+            }
+            at = blank(bytes, at);
         }
         loop {
             match peek(bytes, at) {
@@ -154,10 +163,12 @@ fn strings(reader: &mut Reader<'_>, expected: usize) -> Result<Elements, Fault> 
     };
     let mut inner = Reader::new(reader.bytes());
     walk(reader, |bytes, at| {
-        if peek(bytes, at) != b'"' {
-            return other(bytes, at, NON_STRING);
-        }
         inner.seek(at);
+        if peek(bytes, at) != b'"' {
+            base64_element(&mut inner, &mut elements.bytes)?;
+            elements.count += 1;
+            return Ok(inner.position());
+        }
         let text = inner.text()?;
         let text = text.bytes();
         // A body of 4 GiB in one string would be needed for it not to fit.
@@ -168,6 +179,20 @@ fn strings(reader: &mut Reader<'_>, expected: usize) -> Result<Elements, Fault> 
         Ok(inner.position())
     })?;
     Ok(elements)
+}
+
+/// An element that is an object rather than a string.
+#[cold]
+fn base64_element(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let (bytes, at) = (reader.bytes(), reader.position());
+    if peek(bytes, at) != b'{' {
+        return other(bytes, at, NON_STRING);
+    }
+    base64::read(reader, out).map_err(|fault| match fault {
+        base64::Fault::Syntax(syntax) => Fault::Syntax(syntax),
+        base64::Fault::Other => Fault::Kind(NON_STRING),
+        base64::Fault::Wrong(why) => Fault::Base64(why),
+    })
 }
 
 /// The fault of an element that is of another kind, or is it no JSON at all?
@@ -182,21 +207,30 @@ fn other<T>(bytes: &[u8], at: usize, why: &'static str) -> Result<T, Fault> {
     })
 }
 
+/// What [`plain_double`] and [`plain_single`] leave over: long numbers, words, and what is no number.
+#[cold]
+fn rare(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
+    match peek(bytes, at) {
+        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(long_double_at(bytes, at)?),
+        _ => other(bytes, at, NON_NUMBER),
+    }
+}
+
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn double(bytes: &[u8], at: usize) -> Result<(f64, usize), Fault> {
-    match peek(bytes, at) {
-        b'0'..=b'9' | b'-' | b'N' | b'I' => Ok(double_at(bytes, at)?),
-        _ => other(bytes, at, NON_NUMBER),
-    }
+    plain_double(bytes, at).map_or_else(|| rare(bytes, at), Ok)
 }
 
 /// As Triton: through a double, so that 1e39 becomes infinite.
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::cast_possible_truncation)]
 fn fp32(bytes: &[u8], at: usize) -> Element<4> {
-    let (value, end) = double(bytes, at)?;
-    Ok(((value as f32).to_le_bytes(), end))
+    let (value, end) = match plain_single(bytes, at) {
+        Some(found) => found,
+        None => rare(bytes, at).map(|(value, end)| (value as f32, end))?,
+    };
+    Ok((value.to_le_bytes(), end))
 }
 
 #[inline(always)]

@@ -15,10 +15,13 @@ use super::response::{self, value};
 use super::{Failure, NON_STRING, unable};
 use crate::check::{MAX_PARAMETERS, MAX_TENSORS, too_many};
 use crate::error::Error;
-use crate::message::{InferRequest, InferResponse, Parameter, Shape, Tensor};
+use crate::message::{Form, InferRequest, InferResponse, Parameter, Shape, Tensor};
 use crate::spec::{IoSpec, ModelSpec};
 use crate::wire::json::write::string;
 use crate::wire::json::{self, Kind};
+
+/// The member that asks for base64 in the answer.
+const BASE64: &str = "base64_data_output";
 
 /// Reads a generate request.
 ///
@@ -78,6 +81,11 @@ impl Parser<'_> {
                     self.json.seek(at);
                 }
                 _ => {}
+            }
+            if name.bytes() == BASE64.as_bytes() {
+                request.default_form = Form::Json;
+                self.form(&mut request.default_form, Form::Base64, BASE64)?;
+                continue;
             }
             let name = name.keep(self.body)?;
             self.flat_member(name, request)?;
@@ -166,6 +174,7 @@ pub fn encode_generated(
     version: &str,
     id: &str,
     response: &InferResponse,
+    form: Form,
 ) -> Result<Bytes, Error> {
     enum Member<'a> {
         Text(&'a str),
@@ -194,7 +203,7 @@ pub fn encode_generated(
         match member {
             Member::Text(text) => string(&mut out, text.as_bytes()),
             Member::Value(parameter) => value(&mut out, parameter),
-            Member::Tensor(tensor) => flat_output(&mut out, tensor)?,
+            Member::Tensor(tensor) => flat_output(&mut out, tensor, form)?,
         }
     }
     out.push(b'}');
@@ -202,12 +211,12 @@ pub fn encode_generated(
 }
 
 /// A tensor as an array of its elements, or as its only element.
-fn flat_output(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
+fn flat_output(out: &mut Vec<u8>, tensor: &Tensor, form: Form) -> Result<(), Error> {
     let single = crate::check::element_count(&tensor.shape) == Some(1);
     if !single {
         out.push(b'[');
     }
-    response::data(out, tensor)?;
+    response::data(out, tensor, form)?;
     if out.last() == Some(&b',') {
         out.pop();
     }
@@ -319,6 +328,28 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_come_and_go_as_base64() {
+        let request = parse(
+            r#"{"text": {"b64": "/wA"}, "parameters": {"base64_data_output": true}}"#,
+            0,
+        )
+        .unwrap();
+        assert_eq!(request.inputs[0].data, b"\x02\0\0\0\xff\0".as_slice());
+        assert_eq!(
+            (request.default_form, request.parameters.len()),
+            (Form::Base64, 0)
+        );
+        let response = InferResponse {
+            outputs: request.inputs.clone(),
+            ..InferResponse::default()
+        };
+        let told = |form| encode_generated(&model(0), "1", "", &response, form).unwrap();
+        let (binary, base64) = (told(Form::Json), told(Form::Base64));
+        assert!(binary.ends_with(b"\"text\":\"\xff\\u0000\"}"));
+        assert!(base64.ends_with(b"\"text\":{\"b64\":\"/wA=\"}}"));
+    }
+
+    #[test]
     fn an_answer_is_flat_and_sorted() {
         let tensor = |name: &'static str, shape: &[i64], data: &'static [u8]| Tensor {
             name: ByteString::from_static(name),
@@ -330,7 +361,7 @@ mod tests {
             parameters: vec![("also".into(), Parameter::Bool(true))],
             outputs: [tensor("z", &[1, 1], b"\x07"), tensor("Y", &[0], b"")].into(),
         };
-        let text = encode_generated(&model(0), "3", "i\"d", &response).unwrap();
+        let text = encode_generated(&model(0), "3", "i\"d", &response, Form::Json).unwrap();
         assert_eq!(
             text,
             r#"{"Y":[],"also":true,"id":"i\"d","model_name":"m","model_version":"3","z":7}"#

@@ -8,7 +8,7 @@ use super::request::Parser;
 use crate::DataType;
 use crate::check::{self, size, with_id};
 use crate::error::Error;
-use crate::message::{InferRequest, Shape, Tensor};
+use crate::message::{Form, InferRequest, Shape, Tensor};
 use crate::spec::{IoSpec, ModelSpec};
 
 /// Reads the value of `Inference-Header-Content-Length` for a body of `content_length` bytes.
@@ -101,7 +101,7 @@ fn raw(body: &Bytes, spec: &ModelSpec) -> Result<InferRequest, Error> {
     }];
     Ok(InferRequest {
         inputs,
-        binary_default: true,
+        default_form: Form::Binary,
         ..InferRequest::default()
     })
 }
@@ -240,7 +240,7 @@ mod tests {
                 (Ok(request), Ok(shape)) => {
                     assert_eq!(request.inputs[0].shape[..], *shape, "{dims}");
                     assert_eq!(request.inputs[0].data.as_ptr(), body.as_ptr());
-                    assert!(request.binary_default);
+                    assert_eq!(request.default_form, Form::Binary);
                 }
                 (Err(error), Err(end)) => assert!(error.message.ends_with(end), "{dims}: {error}"),
                 (result, _) => panic!("{dims}: {result:?}"),

@@ -151,6 +151,10 @@ impl Parser<'_> {
             Fault::Syntax(syntax) => Failure::Syntax(syntax),
             Fault::Kind(text) => Failure::Meaning(Error::invalid(text)),
             Fault::Range(value) => Failure::Meaning(self.out_of_range(name, datatype, value)),
+            Fault::Base64(why) => Failure::Meaning(Error::invalid(format!(
+                "an element of input '{name}' for model '{}' {why}",
+                self.spec.name
+            ))),
             Fault::Depth => Failure::Meaning(Error::invalid(format!(
                 "JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})"
             ))),

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{Failure, NON_ARRAY, NON_BOOLEAN, NON_STRING, NON_UNSIGNED, absent, unable};
 use crate::check::{MAX_PARAMETERS, MAX_TENSORS, too_many};
 use crate::error::Error;
-use crate::message::{CorrelationId, InferRequest, Parameter, RequestedOutput, Window};
+use crate::message::{CorrelationId, Form, InferRequest, Parameter, RequestedOutput, Window};
 use crate::spec::ModelSpec;
 use crate::wire::json::{Kind, Number, Reader, Text};
 
@@ -154,7 +154,20 @@ impl<'a> Parser<'a> {
             b"sequence_end" => control.sequence_end = self.boolean("sequence_end")?,
             b"priority" => control.priority = self.control_number("priority")?,
             b"timeout" => control.timeout_us = self.control_number("timeout")?,
-            b"binary_data_output" => request.binary_default = self.boolean("binary_data_output")?,
+            b"binary_data_output" => {
+                self.form(
+                    &mut request.default_form,
+                    Form::Binary,
+                    "binary_data_output",
+                )?;
+            }
+            b"base64_data_output" => {
+                self.form(
+                    &mut request.default_form,
+                    Form::Base64,
+                    "base64_data_output",
+                )?;
+            }
             reserved if reserved.starts_with(b"triton_") => {
                 return Err(Error::invalid(
                     "parameter keys starting with 'triton_' are reserved for Triton usage and should \
@@ -167,6 +180,28 @@ impl<'a> Parser<'a> {
                 let value = self.value(&name)?;
                 request.parameters.push((name, value));
             }
+        }
+        Ok(())
+    }
+
+    /// A switch that asks for a form; it can be one only.
+    pub(super) fn form(
+        &mut self,
+        form: &mut Form,
+        wanted: Form,
+        member: &str,
+    ) -> Result<(), Failure> {
+        let on = self.boolean(member)?;
+        if on && *form != Form::Json {
+            let (binary, base64) = match member.ends_with("_output") {
+                true => ("binary_data_output", "base64_data_output"),
+                false => ("binary_data", "base64_data"),
+            };
+            let text = format!("Output can't set both '{binary}' and '{base64}'");
+            return Err(Error::invalid(text).into());
+        }
+        if on {
+            *form = wanted;
         }
         Ok(())
     }
@@ -258,13 +293,16 @@ impl<'a> Parser<'a> {
     /// Reads the parameters of an output; returns the shared memory it names.
     fn output_parameters(&mut self, output: &mut RequestedOutput) -> Result<SharedMemory, Failure> {
         self.json.enter();
-        let (mut binary, mut classification) = (false, false);
+        let (mut binary, mut base64, mut classification) = (false, false, false);
         let mut shared = SharedMemory::default();
         let mut start = true;
         while let Some(member) = self.json.member(&mut start)? {
             match member.bytes() {
                 b"binary_data" if first(&mut binary) => {
-                    output.binary = self.boolean("binary_data")?
+                    self.form(&mut output.form, Form::Binary, "binary_data")?;
+                }
+                b"base64_data" if first(&mut base64) => {
+                    self.form(&mut output.form, Form::Base64, "base64_data")?;
                 }
                 b"classification" if first(&mut classification) => {
                     let count = self.unsigned()?.ok_or_else(|| {
@@ -313,7 +351,12 @@ fn region_conflict(output: &RequestedOutput) -> Option<Error> {
             classification: 1..,
             ..
         } => "classification",
-        RequestedOutput { binary: true, .. } => "binary_data",
+        RequestedOutput {
+            form: Form::Binary, ..
+        } => "binary_data",
+        RequestedOutput {
+            form: Form::Base64, ..
+        } => "base64_data",
         _ => return None,
     };
     let text = format!("Output can't set both 'shared_memory_region' and '{other}'");

@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 use crate::DataType;
 use crate::check::element_count;
 use crate::error::Error;
-use crate::message::{Asked, InferResponse, Parameter, Parameters, Tensor};
+use crate::message::{Asked, Form, InferResponse, Parameter, Parameters, Tensor};
 use crate::spec::ModelSpec;
+use crate::wire::base64;
 use crate::wire::classification::{Labels, classify};
-use crate::wire::json::write::{double, integer, string};
+use crate::wire::json::write::{double, doubles, integer, string};
 
 /// Answers up to this size are one buffer: copying is cheaper than a second piece to write.
 const SMALL: usize = 4096;
@@ -70,8 +71,8 @@ pub fn encode_response(
             .outputs
             .iter()
             .find(|output| output.name == tensor.name);
-        let (binary, classes) = listed.map_or((asked.binary_default, 0), |output| {
-            (output.binary, output.classification)
+        let (form, classes) = listed.map_or((asked.default_form, 0), |output| {
+            (output.form, output.classification)
         });
         if listed.is_some_and(|output| output.window.is_some()) {
             head(&mut out, tensor);
@@ -80,23 +81,23 @@ pub fn encode_response(
             output(
                 &mut out,
                 &classify(spec, tensor, classes, labels)?,
-                binary,
+                form,
                 &mut tail,
             )?;
         } else {
-            output(&mut out, tensor, binary, &mut tail)?;
+            output(&mut out, tensor, form, &mut tail)?;
         }
     }
     out.extend_from_slice(b"]}");
     Ok(seal(out, tail))
 }
 
-/// About how many bytes the head will have.
+/// About how many bytes the head will have, but for large tensors: these ask for room if they are text.
 pub(super) fn capacity(response: &InferResponse) -> usize {
     let outputs = response
         .outputs
         .iter()
-        .map(|tensor| 128 + tensor.name.len() + tensor.data.len());
+        .map(|tensor| 128 + tensor.name.len() + 5 * tensor.data.len().min(SMALL));
     256 + 64 * response.parameters.len() + outputs.sum::<usize>()
 }
 
@@ -149,11 +150,11 @@ fn boolean(out: &mut Vec<u8>, value: bool) {
 fn output(
     out: &mut Vec<u8>,
     tensor: &Tensor,
-    binary: bool,
+    form: Form,
     tail: &mut SmallVec<[Bytes; 2]>,
 ) -> Result<(), Error> {
     head(out, tensor);
-    if binary {
+    if form == Form::Binary {
         out.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
         integer(out, tensor.data.len());
         out.extend_from_slice(b"}}");
@@ -163,7 +164,7 @@ fn output(
         return Ok(());
     }
     out.extend_from_slice(b"],\"data\":[");
-    data(out, tensor)?;
+    data(out, tensor, form)?;
     if out.last() == Some(&b',') {
         out.pop();
     }
@@ -187,7 +188,7 @@ fn head(out: &mut Vec<u8>, tensor: &Tensor) {
 }
 
 /// The elements, each with a comma behind it.
-pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
+pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor, form: Form) -> Result<(), Error> {
     match tensor.datatype {
         DataType::Bool => numbers(out, tensor, |out, [byte]| boolean(out, byte != 0)),
         DataType::Uint8 => numbers(out, tensor, |out, n| integer(out, u8::from_le_bytes(n))),
@@ -198,17 +199,12 @@ pub(super) fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
         DataType::Int16 => numbers(out, tensor, |out, n| integer(out, i16::from_le_bytes(n))),
         DataType::Int32 => numbers(out, tensor, |out, n| integer(out, i32::from_le_bytes(n))),
         DataType::Int64 => numbers(out, tensor, |out, n| integer(out, i64::from_le_bytes(n))),
-        DataType::Fp32 => numbers(out, tensor, |out, n| {
-            double(out, f64::from(f32::from_le_bytes(n)))
-        }),
-        DataType::Fp64 => numbers(out, tensor, |out, n| double(out, f64::from_le_bytes(n))),
-        DataType::Bytes => strings(out, tensor),
-        DataType::Fp16 => numbers(out, tensor, |out, n| {
-            double(out, f16::from_le_bytes(n).to_f64())
-        }),
-        DataType::Bf16 => numbers(out, tensor, |out, n| {
-            double(out, bf16::from_le_bytes(n).to_f64())
-        }),
+        DataType::Fp32 => floats(out, tensor, |n| f64::from(f32::from_le_bytes(n))),
+        DataType::Fp64 => floats(out, tensor, f64::from_le_bytes),
+        DataType::Fp16 => floats(out, tensor, |n| f16::from_le_bytes(n).to_f64()),
+        DataType::Bf16 => floats(out, tensor, |n| bf16::from_le_bytes(n).to_f64()),
+        DataType::Bytes if form == Form::Base64 => strings(out, tensor, base64::write),
+        DataType::Bytes => strings(out, tensor, string),
     }
 }
 
@@ -218,10 +214,8 @@ fn numbers<const N: usize>(
     tensor: &Tensor,
     write: impl Fn(&mut Vec<u8>, [u8; N]),
 ) -> Result<(), Error> {
-    let (elements, rest) = tensor.data.as_chunks::<N>();
-    if !rest.is_empty() || element_count(&tensor.shape) != i64::try_from(elements.len()).ok() {
-        return Err(wrong_size(tensor));
-    }
+    let elements = elements(tensor)?;
+    out.reserve((2 * N + 2) * elements.len());
     for element in elements {
         write(out, *element);
         out.push(b',');
@@ -229,7 +223,33 @@ fn numbers<const N: usize>(
     Ok(())
 }
 
-fn strings(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
+#[inline]
+fn floats<const N: usize>(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    value: impl Fn([u8; N]) -> f64,
+) -> Result<(), Error> {
+    let elements = elements(tensor)?;
+    // Most have 17 digits, a point, a zero before it and a comma.
+    out.reserve(20 * elements.len());
+    doubles(out, elements.iter().map(|element| value(*element)));
+    Ok(())
+}
+
+/// The elements, which must be as many as the shape says.
+fn elements<const N: usize>(tensor: &Tensor) -> Result<&[[u8; N]], Error> {
+    let (elements, rest) = tensor.data.as_chunks::<N>();
+    if !rest.is_empty() || element_count(&tensor.shape) != i64::try_from(elements.len()).ok() {
+        return Err(wrong_size(tensor));
+    }
+    Ok(elements)
+}
+
+fn strings(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    write: impl Fn(&mut Vec<u8>, &[u8]),
+) -> Result<(), Error> {
     let (mut data, mut count) = (&*tensor.data, 0);
     while !data.is_empty() {
         let (length, rest) = data
@@ -239,7 +259,7 @@ fn strings(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Error> {
         let (text, next) = rest
             .split_at_checked(length)
             .ok_or_else(|| wrong_size(tensor))?;
-        string(out, text);
+        write(out, text);
         out.push(b',');
         (data, count) = (next, count + 1);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Requests with more rows than a model takes at a time: cut into several, and their answers joined.
 //!
-//! Clients of V1 know nothing of a largest batch; KServe's own servers have none.
+//! Clients of V1, and of models that accept what KServe's own servers accept, know nothing of a largest
+//! batch: those servers have none.
 
 use bytes::Bytes;
 
