@@ -17,12 +17,10 @@ from tests.conformance.vectors import Case
 LATER_THEMES: Final[Mapping[str, str]] = {}
 
 #: Models of the profiles that need a scheduler that is not there yet.
-LATER_MODELS: Final[Mapping[str, str]] = {
-}
+LATER_MODELS: Final[Mapping[str, str]] = {}
 
 #: Cases of delivered themes that wait for something else.
-LATER: Final[Mapping[str, str]] = {
-}
+LATER: Final[Mapping[str, str]] = {}
 
 _WRONG_FORM = "client error answered 500"
 

@@ -38,6 +38,8 @@ app.command("infer", epilog=examples.of("infer"), no_args_is_help=True)(infer.in
 app.add_typer(models.app, name="models")
 app.command("backends", epilog=examples.of("backends"))(backends.backends)
 app.add_typer(keys.keys, name="keys")
-app.command("storage-initializer", epilog=examples.of("storage-initializer"), no_args_is_help=True)(storage_initializer.storage_initializer)
+app.command("storage-initializer", epilog=examples.of("storage-initializer"), no_args_is_help=True)(
+    storage_initializer.storage_initializer
+)
 app.command("demo")(demo.demo)
 app.command("version")(version.version)

@@ -94,12 +94,12 @@ class ModelControl:
         """
         return self._jobs.submit(name, lambda: self._unload_now(self._key(name), dependents, reach))
 
-    def unload_fully(self, name: str, patience: float) -> Future[bool]:
-        """Begins to unload a model with what was loaded only because of it; done when their last
-        requests are answered, or patience has ended. Whether they all were."""
+    def unload_fully(self, name: str, patience: float, reach: Reach = everything) -> Future[bool]:
+        """Begins to unload a model with what was loaded only because of it, within `reach`; done
+        when their last requests are answered, or patience has ended. Whether they all were."""
 
         def work() -> bool:
-            leaving = self._unload_now(self._key(name), True)
+            leaving = self._unload_now(self._key(name), True, reach)
             with self._jobs.away():
                 return all([each.wait(patience) for each in leaving])  # noqa: C419
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from nerite.errors import AlreadyExists, InvalidArgument, NeriteError
-from nerite.models.control import ModelControl
+from nerite.models.control import ModelControl, Reach, everything
 from nerite.models.lifecycle import Lifecycle
 from nerite.models.loading import written
 from nerite.models.options import LoadOptions
@@ -62,7 +62,12 @@ class Registering:
                 self._lifecycle.forget(name)
 
     def withdraw(
-        self, target: str, path: Path, names: Sequence[str], patience: float
+        self,
+        target: str,
+        path: Path,
+        names: Sequence[str],
+        patience: float,
+        reach: Reach = everything,
     ) -> Future[None]:
         """Unloads a model with what only it needed, and then takes its repository out."""
         done: Future[None] = Future()
@@ -76,7 +81,7 @@ class Registering:
             else:
                 done.set_result(None)
 
-        self._control.unload_fully(target, patience).add_done_callback(end)
+        self._control.unload_fully(target, patience, reach).add_done_callback(end)
         return done
 
     def serves(self, name: str) -> bool:

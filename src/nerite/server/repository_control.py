@@ -78,7 +78,7 @@ class RepositoryControl:
         Raises, or lets the future raise, what is wrong with the request or the model.
         """
         name = _model_of(payload)
-        sent, reach = _sent(payload), _reach(payload)
+        sent, reach = _sent(payload), reach_of(payload)
         self.check_mode()
         return _then(
             self._control.load(name, sent, reach), lambda failure: _raise(name, failure), name
@@ -95,7 +95,7 @@ class RepositoryControl:
         def ended(_: list[Leaving]) -> None:
             return None
 
-        unloaded = self._control.unload(name, dependents=dependents, reach=_reach(payload))
+        unloaded = self._control.unload(name, dependents=dependents, reach=reach_of(payload))
         return _then(unloaded, ended, name)
 
     def _present(self) -> list[str]:
@@ -120,7 +120,7 @@ def _model_of(payload: Mapping[str, Any]) -> str:
     return name
 
 
-def _reach(payload: Mapping[str, Any]) -> Reach:
+def reach_of(payload: Mapping[str, Any]) -> Reach:
     """The models that whoever asks may touch: the patterns of a key, or all."""
     patterns = payload.get("reach")
     if patterns is None:

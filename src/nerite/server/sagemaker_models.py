@@ -18,7 +18,7 @@ from typing import Any, Final
 from nerite.errors import AlreadyExists, InvalidArgument, NeriteError, NotFound
 from nerite.models.registering import Registering
 from nerite.server.control import Verb
-from nerite.server.repository_control import RepositoryControl
+from nerite.server.repository_control import RepositoryControl, reach_of
 from nerite.stores.local import resolve_inside
 
 #: Triton's patience, within the 360 s that SageMaker has.
@@ -79,7 +79,7 @@ class SageMakerModels:
             path, members = self._registering.register(folder, target)
             self._hosted[key] = _Hosted(target, url, path, members)
         try:
-            loading = self._calls.load({"model": target})
+            loading = self._calls.load({"model": target, "reach": payload.get("reach")})
         except BaseException:
             self._drop(key)
             raise
@@ -93,7 +93,7 @@ class SageMakerModels:
         with self._lock:
             hosted = self._hosted.get(key)
         if hosted is None:
-            return self._unload_own(target)
+            return self._unload_own(target, payload.get("reach"))
         if hosted.target != target:
             # Whoever may ask for one name must not reach another by its hash.
             raise InvalidArgument(
@@ -101,15 +101,18 @@ class SageMakerModels:
                 "X-Amzn-SageMaker-Target-Model"
             )
         done: Future[None] = Future()
-        leaving = self._registering.withdraw(target, hosted.path, hosted.members, UNLOAD_SECS)
+        leaving = self._registering.withdraw(
+            target, hosted.path, hosted.members, UNLOAD_SECS, reach_of(payload)
+        )
         leaving.add_done_callback(lambda ended: self._left(key, ended, done))
         return done
 
-    def _unload_own(self, name: str) -> Future[None]:
+    def _unload_own(self, name: str, reach: object) -> Future[None]:
         """A model of the repositories of the start, which SageMaker knows by its name."""
         if not self._registering.serves(name):
             raise NotFound(f"model '{name}' is not loaded")
-        return self._calls.unload({"model": name, "parameters": {"unload_dependents": True}})
+        parameters = {"unload_dependents": True}
+        return self._calls.unload({"model": name, "parameters": parameters, "reach": reach})
 
     def _folder(self, url: str) -> Path:
         """The folder of a URL: `{root}/{hash}/model`, or one folder below it."""
