@@ -41,7 +41,7 @@ enum State {
     Waiting(Room, Box<InferRequest>),
     Once(Reply, Option<Missed>),
     /// Its answer was kept.
-    Known(InferResponse),
+    Known(Box<InferResponse>),
     Nested(Box<Run>),
     Many(Responses),
     /// It could not be begun.
@@ -110,7 +110,7 @@ impl Step {
             return Ok(State::Nested(Box::new(run)));
         }
         let missed = match infer::known(version, &request, received, trace) {
-            Ok(response) => return Ok(State::Known(response)),
+            Ok(response) => return Ok(State::Known(Box::new(response))),
             Err(missed) => missed,
         };
         let trace = trace.map(Arc::clone);
@@ -140,7 +140,7 @@ impl Step {
                 outcome
             }
             State::Known(response) => {
-                return Poll::Ready(Answer::now(Some(Ok(std::mem::take(response))), true));
+                return Poll::Ready(Answer::now(Some(Ok(std::mem::take(&mut **response))), true));
             }
             State::Nested(run) => {
                 let answer = ready!(run.poll_next(context));
