@@ -21,8 +21,6 @@ line](cli.md#nerite-serve): `nerite serve --help`.
 """
 _TELL = {
     "warned": "Accepted with a warning, so that a command line of Triton's need not be edited.",
-    "refused": "Refused unless the value asks for what is so anyway: ignoring them would not do "
-    "what was asked.",
 }
 
 

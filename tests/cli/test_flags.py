@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every flag of Triton's: it works, or says what replaces it, or why it does not.
+"""Every flag of Triton's: it works, or says what replaces it.
 
 `triton_flags.json` has Triton's 91 flags, four of them newer than the recordings, with their
-defaults. Nothing is ignored in silence, and what is refused can only become less.
+defaults. None is refused, and none ignored in silence.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, REFUSED, TLS, Flag
+from nerite.cli.flags import ACCEPTED, BY_NAME, FLAGS, TLS, Flag
 from nerite.cli.options import choose
 from nerite.cli.serve import server_options
 from nerite.errors import InvalidArgument
 from nerite.server.options import ServerOptions
 
 TRITON: dict[str, str] = json.loads(Path(__file__).with_name("triton_flags.json").read_text())
-#: Refused until the feature is there. Take a flag out when it works; none may be added.
-STILL_REFUSED: set[str] = set()
 #: Defaults that are ours on purpose, with the reason that the page on coming from Triton gives.
 OTHER_DEFAULTS = {
     "--id": "nerite",
@@ -75,12 +73,6 @@ def test_every_flag_of_tritons_is_known(name: str) -> None:
     assert name in BY_NAME
 
 
-def test_what_is_refused_can_only_become_less() -> None:
-    refused = {flag.name for flag in FLAGS if flag.fate == "refused"}
-    assert refused <= STILL_REFUSED, "a flag that worked, or is new, must not be refused"
-    assert refused == STILL_REFUSED, "take off the list what works now"
-
-
 @pytest.mark.parametrize("flag", WORKING, ids=lambda flag: flag.name)
 def test_a_flag_that_works_changes_what_the_server_is_told(flag: Flag) -> None:
     beside = TLS_FILES[flag.name[2:6]] if flag.group == TLS else BESIDE.get(flag.name, {})
@@ -120,30 +112,9 @@ def test_an_accepted_flag_says_what_replaces_it(flag: Flag) -> None:
     server_options(["models"], given)
 
 
-@pytest.mark.parametrize("name", sorted(STILL_REFUSED))
-def test_a_refused_flag_names_itself_and_the_reason_unless_it_asks_for_what_is_so(
-    name: str,
-) -> None:
-    flag = BY_NAME[name]
-    with pytest.raises(InvalidArgument, match=f"{name} is refused: \\S+ \\S+ \\S+"):
-        choose({name: sample(flag)})
-    for word in flag.idle:
-        assert choose({name: word}).warnings == ()
-    default = TRITON[name]
-    if default and flag.idle:
-        assert default in flag.idle or flag.kind == "bool"
-
-
 def test_a_configuration_without_a_name_cannot_be_chosen() -> None:
     with pytest.raises(InvalidArgument, match="empty argument for --model-config-name"):
         choose({"--model-config-name": ""})
-
-
-def test_several_refusals_are_told_at_once() -> None:
-    names = sorted(STILL_REFUSED)[:2]
-    with pytest.raises(InvalidArgument) as told:
-        choose({name: sample(BY_NAME[name]) for name in names})
-    assert all(f"{name} is refused" in str(told.value) for name in names)
 
 
 def help_text() -> str:
@@ -160,7 +131,6 @@ def test_help_shows_every_flag_in_its_group() -> None:
     for flag in FLAGS:
         assert re.search(rf"{flag.name}\b(?!-)", panels[flag.group]), flag.name
     assert {flag.group for flag in FLAGS if flag.fate == "warned"} == {ACCEPTED}
-    assert {flag.group for flag in FLAGS if flag.fate == "refused"} == {REFUSED}
 
 
 def test_help_says_what_each_flag_is_for_and_what_holds_without_it() -> None:

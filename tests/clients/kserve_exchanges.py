@@ -113,7 +113,7 @@ class Exchanges:
                 asked = request("iris", rows, "input-0", binary=binary, request_id="seven")
                 answer = await client.infer(rest, asked, model_name="iris")
                 self.outcomes[f"v2/infer-{'bytes' if binary else 'json'}"] = told(answer)
-            wrong = request("iris", rows, "nothing", binary=False)
+            wrong = request("iris", rows[:, :3], "input-0", binary=False)
             await self.note("v2/bad", failure(client.infer(rest, wrong, model_name="iris")))
             plain = {
                 "inputs": [
@@ -178,7 +178,7 @@ class Exchanges:
                 asked = request("iris", rows, "input-0", binary=binary, request_id="seven")
                 answer = await client.infer(asked, headers=(("x-request-id", "9"),))
                 self.outcomes[f"grpc/infer-{'raw' if binary else 'typed'}"] = told(answer)
-            wrong = request("iris", rows, "nothing", binary=True)
+            wrong = request("iris", rows[:, :3], "input-0", binary=True)
             await self.note("grpc/bad", failure(client.infer(wrong)))
         squeezed = [("grpc.default_compression_algorithm", GZIP)]
         async with InferenceGRPCClient(

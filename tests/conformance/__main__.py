@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Print the share of recorded exchanges that agree, per theme: `make vectors`.
 
-With names of themes, cases or profiles behind it only those are played, also what comes later.
+With names of themes, cases or profiles behind it only those are played.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main(chosen: set[str]) -> int:
     for case in cases():
         if chosen and not chosen & {case.theme, case.id, case.profile}:
             continue
-        word, told = servers.outcome(case, forced=bool(chosen))
+        word, told = servers.outcome(case)
         table.setdefault(f"{case.kind}/{case.theme}", Counter())[word] += 1
         if word == DISAGREES:
             print(f"{case.theme} {case.id}" + (f" (defect: {case.defect})" if case.defect else ""))

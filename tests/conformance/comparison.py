@@ -12,8 +12,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tests.conformance.differences import LATER_MODELS
-
 ANY_NUMBER = "<ns>"
 TRITON_VERSION = "2.51.0"
 #: In lists of these endpoints the order is a hash map's.
@@ -76,10 +74,9 @@ def grpc_difference(expect: Mapping[str, Any], got: Mapping[str, Any]) -> str:
 
 
 def _ordered(value: Any) -> Any:
-    """Map-like lists by name, without the models that cannot be served yet."""
+    """Map-like lists by name."""
     if isinstance(value, list) and value and all(_named(each) for each in value):
-        known = (each for each in value if each["name"] not in LATER_MODELS)
-        return sorted(known, key=lambda each: (each["name"], each.get("version", "")))
+        return sorted(value, key=lambda each: (each["name"], each.get("version", "")))
     if isinstance(value, Mapping):
         return {key: _ordered(v) if key in UNORDERED else v for key, v in value.items()}
     return value

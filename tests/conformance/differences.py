@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Nerite does not answer as Triton 2.51 did: a feature comes later, or it does better.
+"""Where Nerite does better than Triton 2.51 did. Everywhere else it answers as was recorded.
 
-Neither list can rot: a case listed here that agrees with the recording fails its test. A theme is
-delivered by taking it out of `LATER_THEMES`.
+The list cannot rot: each case of it must give the better answer that stands beside it.
 """
 
 from __future__ import annotations
@@ -12,15 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tests.conformance.vectors import Case
-
-#: Themes whose feature is not there yet.
-LATER_THEMES: Final[Mapping[str, str]] = {}
-
-#: Models of the profiles that need a scheduler that is not there yet.
-LATER_MODELS: Final[Mapping[str, str]] = {}
-
-#: Cases of delivered themes that wait for something else.
-LATER: Final[Mapping[str, str]] = {}
 
 _WRONG_FORM = "client error answered 500"
 
@@ -111,21 +101,6 @@ MENDED: Final[Mapping[str, tuple[int | str, str]]] = {
     "sx_errors": (200, '"success":{"count":1'),
     "sx_queue": (200, '"fail":{"count":2'),
 }
-
-
-def later(case: Case) -> str:
-    """Why a case cannot agree yet; empty if it must."""
-    return LATER.get(case.id) or LATER_THEMES.get(case.theme) or _later_model(case)
-
-
-def _later_model(case: Case) -> str:
-    text = json.dumps(case.steps)
-    for model, why in LATER_MODELS.items():
-        if f"/models/{model}/" in text or f'/v2/models/{model}"' in text:
-            return why
-        if f'"model_name": "{model}"' in text or f'"name": "{model}"' in text:
-            return why
-    return ""
 
 
 def is_mended(case: Case) -> bool:

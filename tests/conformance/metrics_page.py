@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.conformance.differences import LATER_MODELS
-
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -46,11 +44,7 @@ def metrics_difference(step: Mapping[str, Any], got: Mapping[str, Any]) -> str:
         for key in ("help", "type"):
             if key in expect and expect[key] != had.get(key):
                 return f"{name} {key}: recorded {expect[key]!r}, got {had.get(key)!r}"
-        wanted = {
-            _key(sample): sample["value"]
-            for sample in expect["samples"]
-            if sample["labels"].get("model") not in LATER_MODELS
-        }
+        wanted = {_key(sample): sample["value"] for sample in expect["samples"]}
         have = {_key(sample): sample["value"] for sample in had["samples"]}
         if wanted.keys() != have.keys():
             missing, more = wanted.keys() - have.keys(), have.keys() - wanted.keys()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of a case: it agrees, Nerite does better, it comes later, or it disagrees."""
+"""What became of a case: it agrees, Nerite does better, or it disagrees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conformance.vectors import Case, profiles
 
 from nerite.errors import NeriteError
 
-AGREES, BETTER, LATER, DISAGREES = WORDS = ("agrees", "better", "later", "disagrees")
+AGREES, BETTER, DISAGREES = WORDS = ("agrees", "better", "disagrees")
 
 
 class Servers:
@@ -21,11 +21,8 @@ class Servers:
     def __init__(self) -> None:
         self._running: dict[str, Running] = {}
 
-    def outcome(self, case: Case, *, forced: bool = False) -> tuple[str, list[str]]:
-        """A word, and the differences behind it; `forced` plays also what comes later."""
-        why = differences.later(case)
-        if why and not forced:
-            return LATER, [why]
+    def outcome(self, case: Case) -> tuple[str, list[str]]:
+        """A word, and the differences behind it."""
         try:
             running = self._of(case)
         except NeriteError as refused:

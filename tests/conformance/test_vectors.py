@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conformance import differences
-from tests.conformance.outcomes import AGREES, BETTER, DISAGREES, Servers
+from tests.conformance.outcomes import AGREES, BETTER, Servers
 from tests.conformance.vectors import Case, cases
 
-NOW = [case for case in cases() if not differences.later(case)]
+CASES = list(cases())
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("case", NOW, ids=[f"{case.theme}-{case.id}" for case in NOW])
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.theme}-{case.id}" for case in CASES])
 def test_the_answer_is_the_recorded_one_or_the_promised_better_one(
     case: Case, servers: Servers
 ) -> None:
@@ -31,11 +31,4 @@ def test_the_answer_is_the_recorded_one_or_the_promised_better_one(
 
 def test_every_listed_case_exists() -> None:
     known = {name for case in cases() for name in (case.id, f"{case.theme}/{case.id}")}
-    assert set(differences.MENDED) | set(differences.LATER) <= known
-    assert set(differences.LATER_THEMES) <= {case.theme for case in cases()}
-
-
-@pytest.mark.parametrize("case_id", sorted(differences.LATER))
-def test_a_case_that_waits_does_not_agree_already(case_id: str, servers: Servers) -> None:
-    case = next(case for case in cases() if case.id == case_id)
-    assert servers.outcome(case, forced=True)[0] == DISAGREES
+    assert set(differences.MENDED) <= known

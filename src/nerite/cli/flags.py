@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every flag of `nerite serve`, as data: Triton's own under their names, and the few that are ours.
 
-A flag either works, or is accepted with a warning that says what replaces it, or is refused with a
-sentence: none is ignored in silence. This module only tells; `options` reads values, `serve` acts.
-Asking for what is so anyway (`--allow-sagemaker=false`) is no reason to refuse: see `idle`.
+A flag either works, or is accepted with a warning that says what replaces it: none is refused, and
+none ignored in silence. This module only tells; `options` reads values, `serve` acts. Asking for
+what is so anyway is no reason to warn: see `idle`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["text", "list", "int", "float", "bool", "switch", "level"]
-Fate = Literal["works", "warned", "refused"]
+Fate = Literal["works", "warned"]
 
 REPOSITORY = "Model repository"
 HTTP = "HTTP"
@@ -26,7 +26,6 @@ SERVER = "Server"
 BACKENDS = "Backends"
 TLS = "TLS"
 ACCEPTED = "Accepted, with a warning that says what replaces it"
-REFUSED = "Known from Triton, refused until it works"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Flag:
     option: str = ""
     """The name under which `options` finds the value of a flag that works."""
     idle: tuple[str, ...] = ()
-    """Values that ask for what is so anyway: accepted even where the flag is refused."""
+    """Values that ask for what is so anyway: accepted without a warning."""
     choices: tuple[str, ...] = ()
     minimum: int | None = None
     maximum: int | None = None
@@ -56,10 +55,6 @@ class Flag:
 
 def _warned(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
     return Flag(name, kind, sentence, ACCEPTED, "warned", idle=idle)
-
-
-def _refused(name: str, kind: Kind, sentence: str, *idle: str) -> Flag:
-    return Flag(name, kind, sentence, REFUSED, "refused", idle=idle)
 
 
 _LARGEST_PORT = 65535
@@ -115,7 +110,6 @@ def _tls(protocol: str) -> tuple[Flag, ...]:
     )
 
 
-_LATER = "not offered yet"
 _PINGS = "the pings of clients are answered, however many, and cost them nothing"
 _NO_GPU = "there is no GPU memory pool: backends manage the memory of their devices"
 
@@ -675,7 +669,6 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _warned("--grpc-http2-min-recv-ping-interval-without-data", "int", _PINGS, "300000"),
     _warned("--grpc-http2-max-ping-strikes", "int", _PINGS, "0"),
-    # Refused: whoever asks for these relies on something that would not happen.
     # Deprecated by Triton itself.
     Flag(
         "--strict-model-config",

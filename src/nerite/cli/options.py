@@ -35,12 +35,10 @@ def choose(given: Mapping[str, Given]) -> Chosen:
     """Reads what was given for each flag (`--name` -> words).
 
     Raises:
-        InvalidArgument: A value cannot be read, or flags are given that are refused; the text
-            names each of them.
+        InvalidArgument: A value cannot be read.
     """
     values: dict[str, Any] = {}
     warnings: list[str] = []
-    refusals: list[str] = []
     for flag in FLAGS:
         if flag.name not in given:
             continue
@@ -48,14 +46,8 @@ def choose(given: Mapping[str, Given]) -> Chosen:
         if flag.fate == "works":
             before = values.get(flag.option, []) if flag.kind == "list" else None
             values[flag.option] = value if before is None else before + value
-        elif _is_idle(flag, value):
-            continue
-        elif flag.fate == "warned":
+        elif not _is_idle(flag, value):
             warnings.append(f"{flag.name} has no effect: {flag.help}")
-        else:
-            refusals.append(f"{flag.name} is refused: {flag.help}")
-    if refusals:
-        raise InvalidArgument("; ".join(refusals))
     return Chosen(values, tuple(warnings))
 
 
