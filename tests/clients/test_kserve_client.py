@@ -94,7 +94,7 @@ def test_no_method_is_left_out(outcome: dict[str, Any]) -> None:
 
 
 TWO = [0, 2]
-ROWS = {"model": "iris", "shape": [2, 1], "datatype": "INT64", "values": TWO}
+ROWS = {"model": "iris", "shape": [2], "datatype": "INT64", "values": TWO}
 WORDS = {"shape": [2], "datatype": "BYTES", "values": ["", "größe"]}
 HALVES = {"shape": [2], "datatype": "FP16", "numpy": "float16", "values": [0.5, -2.0]}
 EXPECTED: dict[str, Any] = {
