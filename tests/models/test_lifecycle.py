@@ -161,11 +161,11 @@ class TritonPythonModel:
 def test_what_a_later_version_brings_is_refused_by_name(
     tmp_path: Path, engine: Any, write: Any
 ) -> None:
-    config = IDENTITY + "sequence_batching { }"
+    config = IDENTITY + "sequence_batching { iterative_sequence: true }"
     write(tmp_path / "seq", {"config.pbtxt": config, "1/": None})
     _, states = life(engine, tmp_path)
     reasons = {entry.name: entry.reason for entry in states.index()}
-    assert "sequence batching" in reasons["seq"]
+    assert "iterative sequences" in reasons["seq"]
     assert all(reason.startswith("Unsupported: ") for reason in reasons.values())
 
 
