@@ -148,8 +148,7 @@ def test_an_ensemble_that_does_not_fit_its_models_is_refused(case: str, beside: 
     status, told = load(beside, "e")
     assert status == 400
     assert text in told["error"]
-    # What it needs was loaded for it, so it is looked at a second time.
-    eventually(lambda: index(beside)["e"][0] == "UNAVAILABLE")
+    assert index(beside)["e"][0] == "UNAVAILABLE"
     assert text in index(beside)["e"][1]
     status, told = asked(beside, "/v2/models/e")
     assert (status, told["error"]) == (404, "Request for unknown model: 'e' is not found")

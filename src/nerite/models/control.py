@@ -137,6 +137,9 @@ class ModelControl:
         return applied
 
     def _load_now(self, found: Found) -> Failure | None:
+        with self._lock:
+            # Else what is loaded for its sake would have it looked at once more.
+            self._broken.pop(found.key, None)
         self._load_needs(found)
         failure = self._take(found)
         with self._lock:
@@ -178,8 +181,8 @@ class ModelControl:
         live = self._lifecycle.model(found.key)
         if live is None:
             with self._lock:
-                is_broken = found.key in self._broken
-            if is_broken:
+                was_broken = self._broken.pop(found.key, None) is not None
+            if was_broken:
                 self._load_needs(found)
                 self._take(found)
             return
