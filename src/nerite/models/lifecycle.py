@@ -303,3 +303,9 @@ def _warn_of_ignored(config: ModelConfig, options: LoadOptions) -> None:
             "start it with --cache-config=local,size=BYTES",
             config.name,
         )
+    elif config.response_cache and config.scheduling == "ensemble":
+        _log.warning(
+            "model '%s': answers of an ensemble are not kept as a whole; enable response_cache in "
+            "the models that it calls",
+            config.name,
+        )
