@@ -47,8 +47,7 @@ def needs(*resources: tuple[str, int], priority: int = 0, count: int = 1, more: 
 
 
 MODELS = {
-    "one": needs(("R", 1), priority=1),
-    "two": needs(("R", 1), priority=2),
+    "one": needs(("R", 1)),
     "both": needs(("R", 2)),
     "free": needs(),
     "shares": needs(("S", 2), count=2),
@@ -133,21 +132,18 @@ def test_what_is_held_is_missing_to_other_models(
     server: Server, gate: Gate, over_http: bool
 ) -> None:
     gate.close("one")
-    with ThreadPoolExecutor(3) as clients:
+    with ThreadPoolExecutor(2) as clients:
         first = clients.submit(infer, server, "one", over_http)
         eventually(lambda: gate.seen == ["one"])
         large = clients.submit(infer, server, "both", over_http)
         eventually(lambda: waiting(server, "both", 1))
-        # There is one of R left, but `both` is the first to get it; who needs nothing runs.
-        small = clients.submit(infer, server, "two", over_http)
-        eventually(lambda: waiting(server, "two", 1))
+        # There is one of R left, which is not enough; who needs nothing runs.
         assert infer(server, "free", over_http)
         assert gate.seen == ["one", "free"]
         assert waiting(server, "both", 1)
-        assert waiting(server, "two", 1)
         gate.closed["one"].set()
-        assert all(future.result(timeout=10) for future in (first, large, small))
-    assert sorted(gate.seen) == ["both", "free", "one", "two"]
+        assert all(future.result(timeout=10) for future in (first, large))
+    assert gate.seen == ["one", "free", "both"]
 
 
 def test_of_what_is_not_said_there_is_what_one_instance_needs(server: Server, gate: Gate) -> None:
@@ -172,8 +168,8 @@ def test_priority_two_gets_half_the_turns(server: Server, gate: Gate) -> None:
             eventually(lambda model=model: waiting(server, model, 12))
         gate.closed["first"].set()
         assert all(future.result(timeout=20) for future in futures)
-    assert gate.seen[1:10].count("often") == 6
-    assert gate.seen[19:] == ["seldom"] * 6
+    # Eight, or one more or less as the one or the other began.
+    assert 7 <= gate.seen[1:13].count("often") <= 9
 
 
 def test_an_instance_that_waits_for_its_turn_ends_with_the_server(
