@@ -67,7 +67,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
         assert "InferenceService [irises] is Ready" in verbs
         assert '"data":[0' in asked.replace(" ", "")
         assert asked.count('"name":"irises"') == 3
-        assert by_grpc == "[[0]]\n"
+        assert by_grpc == "[0]\n"
         assert canary == "inferenceservice.serving.kserve.io/irises configured\n"
         (answer,) = [line for line in of_graph.splitlines() if line.startswith("{")]
         answer = json.loads(answer.partition("inferenceservice.")[0])

@@ -215,7 +215,7 @@ def test_metadata_tells_the_tensors_and_the_statistics_count(
     _, told = ask(connection, "GET", "/v2/models/iris")
     assert (told["versions"], told["platform"]) == (["1"], "sklearn")
     assert told["inputs"] == [{"name": "input-0", "datatype": "FP32", "shape": [-1, 4]}]
-    assert told["outputs"][0] == {"name": "output-0", "datatype": "INT64", "shape": [-1, 1]}
+    assert told["outputs"][0] == {"name": "output-0", "datatype": "INT64", "shape": [-1]}
 
     def count() -> int:
         _, stats = ask(connection, "GET", "/v2/models/iris/stats")
