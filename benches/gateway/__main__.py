@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benches.load import h2load, payload, repository, wrk
+from benches.load import repository
 from benches.load.answers import LOOPBACK
 from benches.load.cases import Protocol
 from benches.load.cpu import cpu_seconds
-from benches.load.sample import Load
+from benches.load.once import load
 from benches.load.servers import Nerite, running
 
 MODEL = repository.NATIVE
@@ -60,28 +60,12 @@ def front(http: int, grpc: int) -> Iterator[Front]:
             process.wait(30)
 
 
-def load(protocol: Protocol, port: int, concurrency: int, seconds: int, folder: Path) -> Load:
-    """One run of the generator."""
-    url = f"http://{LOOPBACK}:{port}"
-    if protocol is Protocol.GRPC:
-        frame, log = folder / "frame", folder / "log"
-        frame.write_bytes(payload.grpc_request(MODEL.name))
-        log.unlink(missing_ok=True)
-        words = h2load.command(url + payload.GRPC_PATH, frame, log, concurrency, seconds)
-        printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        return h2load.parse(printed, log.read_text())
-    script = folder / "request.lua"
-    script.write_text(wrk.script(payload.http_request(protocol)))
-    words = wrk.command(url + payload.http_path(MODEL.name), script, concurrency, seconds)
-    return wrk.parse(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-
 def cost(pids: tuple[int, int], run: tuple[Protocol, int, int, int], folder: Path) -> Cost:
     """What one run costs the component and the gateway."""
     protocol, port, concurrency, seconds = run
-    load(protocol, port, concurrency, 1, folder)
+    load(protocol, MODEL.name, port, concurrency, 1, folder)
     before = [cpu_seconds(pid) for pid in pids]
-    loaded = load(protocol, port, concurrency, seconds, folder)
+    loaded = load(protocol, MODEL.name, port, concurrency, seconds, folder)
     spent = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
     if loaded.failed:
         raise SystemExit(f"{loaded.failed} of {loaded.requests} requests failed")

@@ -44,6 +44,16 @@ LATE = """def answer(request):
         SHARED["last"].set()
     return out(Y=x)
 """
+#: Two answers to each.
+TWO = """def answers(request):
+    for i in range(2):
+        yield out(Y=get(request, 'X') * 2 + i)
+"""
+#: More answers than may wait anywhere.
+MANY = """def answers(request):
+    for i in range(1000):
+        yield out(Y=get(request, 'X') * 1000 + i)
+"""
 FAILS = """def answer(request):
     x = get(request, 'X')
     return fail('no twos') if x.item() == 2 else out(Y=x)
@@ -78,6 +88,8 @@ MODELS: dict[str, Any] = {
     "fails": python(ONE, "Y:INT32[1]", FAILS, batch=0),
     "endless": python("N:INT32[1]", "I:INT32[1]", ENDLESS, batch=0),
     "held": python(ONE, "Y:INT32[1]", HELD, batch=0, more=FOUR),
+    "two": python(ONE, "Y:INT32[1]", TWO, batch=0),
+    "many": python(ONE, "Y:INT32[1]", MANY, batch=0),
     "tokens": python("text_input:STRING[1]", "WORD:STRING[1]", TOKENS, batch=0),
     "loud": python("WORD:STRING[1]", "text_output:STRING[1]", LOUD, batch=0),
     "say": ensemble(
@@ -103,6 +115,29 @@ MODELS |= {
     "failing": over("count", "fails"),
     "for_ever": over("endless", "square"),
     "holding": over("count", "held", cap=2),
+    "doubled": over("count", "two"),
+    "narrow": ensemble(
+        "IN:INT32[1]",
+        "OUT:INT32[1]",
+        [
+            step("count", "N=IN", "I=i"),
+            step("two", "X=i", "Y=j"),
+            step("two", "X=j", "Y=k"),
+            step("square", "X=k", "Y=OUT"),
+        ],
+        batch=0,
+        cap=1,
+    ),
+    "overtaken": ensemble(
+        "IN:INT32[1]",
+        "OUT:INT32[1]",
+        [
+            step("count", "N=IN", "I=i"),
+            step("late", "X=i", "Y=j"),
+            step("many", "X=j", "Y=OUT"),
+        ],
+        batch=0,
+    ),
     "triangle": ensemble(
         "IN:INT32[1]",
         "OUT:INT32[1]",
@@ -158,6 +193,28 @@ def test_decoupled_ensembles_within_one(server: Server) -> None:
         # 0, 1, 4 and 9 answers, each of them squared.
         expect = [i * i for n in (0, 1, 4, 9) for i in range(n)]
         assert came(stream) == expect
+
+
+def test_more_answers_than_may_be_under_way_go_through_two_decoupled_steps(server: Server) -> None:
+    with Stream(server) as stream:
+        stream.ask("doubled", number(400), enable_empty_final_response=True)
+        assert came(stream) == list(range(800))
+
+
+def test_requests_that_wait_for_room_at_different_steps_do_not_wait_for_each_other(
+    server: Server,
+) -> None:
+    with Stream(server) as one, Stream(server) as other:
+        for stream in (one, other):
+            stream.ask("narrow", number(40), enable_empty_final_response=True)
+        assert came(one) == came(other) == [i * i for i in range(160)]
+
+
+def test_what_overtakes_does_not_keep_the_model_that_others_wait_for(server: Server) -> None:
+    SHARED["last"] = threading.Event()
+    with Stream(server) as stream:
+        stream.ask("overtaken", number(4), enable_empty_final_response=True)
+        assert came(stream) == list(range(4000))
 
 
 def test_a_failure_on_the_way_ends_the_request(server: Server) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from benches.streams import __main__ as streams
+from tests.server.ensembles import ensemble, statistics, step, write
 
 from nerite.testing import serve
 
@@ -66,6 +67,23 @@ def test_it_measures_a_decoupled_model_over_a_stream(tmp_path: Path) -> None:
     assert float(row["Inferences/Second"]) > 0
     # It counts both: three responses of every request.
     assert float(row["Response Throughput"]) > 2 * float(row["Inferences/Second"])
+
+
+@pytest.mark.timeout(60)
+def test_it_finds_the_models_of_an_ensemble(tmp_path: Path) -> None:
+    chain = [step("identity", "X=IN", "Y=t"), step("identity", "X=t", "Y=OUT")]
+    models = {
+        "identity": {"config.pbtxt": CONFIG, "1/": None},
+        "chain": ensemble("IN", "OUT", chain),
+    }
+    with serve(write(tmp_path / "repository", models)) as server:
+        options = ["--shape", "IN:16"]
+        url = server.grpc_url
+        row = measure("chain", "grpc", url, tmp_path / "measured.csv", options)
+        counted = statistics(server, "identity")["inference_stats"]["success"]["count"]
+        assert counted == 2 * statistics(server, "chain")["inference_stats"]["success"]["count"]
+    assert float(row["Inferences/Second"]) > 0
+    assert float(row["Server Compute Infer"]) > 0
 
 
 def measure(model: str, protocol: str, url: str, table: Path, options: list[str]) -> dict[str, str]:

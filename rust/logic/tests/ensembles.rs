@@ -154,6 +154,13 @@ fn a_configuration_becomes_steps() {
     let spec = fan();
     assert_eq!(spec.tensors, 5);
     assert_eq!(spec.most_in_flight, Some(3));
+    let plan = Plan::new(&spec);
+    let fed = |step| {
+        (0..4)
+            .filter(|later| plan.feeds(step, *later))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!([fed(0), fed(1), fed(3)], [vec![1, 2, 3], vec![3], vec![]]);
     let versions: Vec<_> = spec.steps.iter().map(|step| step.version).collect();
     assert_eq!(versions, [None, None, Some(2), None]);
     assert_eq!(spec.outputs, [4]);
@@ -207,6 +214,37 @@ proptest! {
         prop_assert!(flow.is_over());
         prop_assert_eq!(told, (0..answers).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn only_the_step_whose_answers_are_next_is_said_to_be_ahead() {
+    let json = r#"{"name":"e","platform":"ensemble",
+        "input":[{"name":"x","data_type":"TYPE_INT32","dims":[1]}],
+        "output":[{"name":"y","data_type":"TYPE_INT32","dims":[1]}],
+        "ensemble_scheduling":{"step":[
+            {"model_name":"a","model_version":-1,"input_map":{"i":"x"},"output_map":{"o":"s"}},
+            {"model_name":"b","model_version":-1,"input_map":{"i":"s"},"output_map":{"o":"y"}}]}}"#;
+    let spec = ModelSpec::from_config_json(json).unwrap().ensemble.unwrap();
+    let plan = Plan::new(&spec);
+    let mut flow = Flow::new(&plan, [Some(0)], |_| true);
+    let (a, _) = flow.next(&plan).unwrap();
+    flow.answer(&plan, a, [(1, 1)], true);
+    flow.answer(&plan, a, [(1, 2)], true);
+    let calls = [flow.next(&plan).unwrap(), flow.next(&plan).unwrap()];
+    let [(first, one), (second, two)] = calls;
+    assert_eq!((one[0].1, two[0].1), (1, 2));
+    for call in [first, second] {
+        flow.answer(&plan, call, [(2, 7)], true);
+        flow.answer(&plan, call, [(2, 8)], true);
+    }
+    let ahead = |flow: &Flow<i32>| [a, first, second].map(|call| flow.backlog(call));
+    assert_eq!(ahead(&flow), [2, 2, 0]);
+    assert_eq!(flow.ended(&plan).unwrap().outputs.to_vec(), [(0, 7)]);
+    assert_eq!(ahead(&flow), [2, 1, 0]);
+    flow.end(first);
+    assert_eq!(flow.ended(&plan).unwrap().outputs.to_vec(), [(0, 8)]);
+    assert_eq!(flow.ended(&plan).unwrap().outputs.to_vec(), [(0, 7)]);
+    assert_eq!(ahead(&flow), [1, 0, 1]);
 }
 
 #[test]

@@ -21,7 +21,8 @@ use crate::responses::Answer;
 use crate::trace::{Point, Trace};
 use crate::version::Version;
 
-/// Answers of decoupled steps that may be worked on at a time; one more waits where it comes from.
+/// Answers of one step that may be worked on at a time, where the configuration sets no limit; one more
+/// waits where it comes from.
 const MOST_BRANCHES: usize = 128;
 
 /// A tensor between two steps.
@@ -200,12 +201,15 @@ impl Run {
         context: &mut Context<'_>,
     ) -> Result<bool, Error> {
         let mut moved = false;
-        // What goes on until it is stopped is stopped here, and waits where its answers are made.
-        let is_full =
-            self.flow.branches() > MOST_BRANCHES || self.running.iter().any(Step::is_waiting);
+        let waiting: SmallVec<[usize; 4]> = self
+            .running
+            .iter()
+            .filter(|step| step.is_waiting())
+            .map(|step| step.call.step)
+            .collect();
         let mut index = 0;
         while let Some(step) = self.running.get_mut(index) {
-            if is_full && step.is_decoupled() {
+            if step.is_decoupled() && is_held_back(ensemble, &self.flow, step.call, &waiting) {
                 index += 1;
                 continue;
             }
@@ -262,6 +266,16 @@ impl Run {
             outputs: ended.outputs.into_iter().filter_map(tensor).collect(),
         }))
     }
+}
+
+/// Whether a decoupled step is to wait with its next answer; `waiting` are the steps that wait for room.
+fn is_held_back(ensemble: &Ensemble, flow: &Flow<Value>, call: Call, waiting: &[usize]) -> bool {
+    if ensemble.room.is_empty() {
+        return flow.backlog(call) >= MOST_BRANCHES;
+    }
+    // What comes after a step that waits is not: it makes room.
+    let mut waiting = waiting.iter();
+    waiting.any(|later| ensemble.plan.feeds(call.step, *later))
 }
 
 /// The answer of a step as ensemble tensors.

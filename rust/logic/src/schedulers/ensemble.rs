@@ -22,6 +22,8 @@ pub struct Plan {
     steps: Vec<Step>,
     /// The steps that read each tensor, each once.
     readers: Vec<SmallVec<[usize; 2]>>,
+    /// For each step, whether each other one needs, by whatever way, what it writes.
+    feeds: Vec<Vec<bool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,12 +51,21 @@ impl Plan {
                 steps.map(|(index, _)| index).collect()
             })
             .collect();
+        let feeds = (0..steps.len()).map(|step| fed_by(step, &steps)).collect();
         Self {
             tensors: spec.tensors,
             outputs: spec.outputs.clone(),
             steps,
             readers,
+            feeds,
         }
+    }
+
+    /// Whether step `later` needs what step `earlier` writes, or what others make of that.
+    #[must_use]
+    pub fn feeds(&self, earlier: usize, later: usize) -> bool {
+        let row = self.feeds.get(earlier);
+        row.and_then(|row| row.get(later)).copied().unwrap_or(false)
     }
 
     /// The steps without which the outputs that are `asked` for cannot be had.
@@ -71,6 +82,25 @@ impl Plan {
         }
         needed
     }
+}
+
+/// The steps that need what `step` writes.
+fn fed_by(step: usize, steps: &[Step]) -> Vec<bool> {
+    let mut fed = vec![false; steps.len()];
+    let mut waiting = vec![step];
+    while let Some(writer) = waiting.pop().and_then(|step| steps.get(step)) {
+        for (index, reader) in steps.iter().enumerate() {
+            let reads = reader
+                .inputs
+                .iter()
+                .any(|read| writer.outputs.contains(read));
+            if let Some(known) = fed.get_mut(index).filter(|known| reads && !**known) {
+                *known = true;
+                waiting.push(index);
+            }
+        }
+    }
+    fed
 }
 
 /// A step that is to run, or runs.
@@ -98,6 +128,10 @@ enum Place<T> {
 struct Branch<T> {
     id: u32,
     depth: u32,
+    /// The branch that it came of.
+    parent: u32,
+    /// Branches that came of it and have not ended.
+    children: usize,
     places: SmallVec<[Place<T>; 6]>,
     begun: SmallVec<[bool; 8]>,
     /// Steps that run or are about to.
@@ -147,7 +181,7 @@ impl<T: Clone> Flow<T> {
             ready: SmallVec::new(),
             next_id: 0,
         };
-        flow.branches.push(flow.branch(plan, 0, 0));
+        flow.branches.push(flow.branch(plan, 0, 0, 0));
         flow.next_id = 1;
         for (tensor, value) in inputs.into_iter().enumerate() {
             flow.put(plan, 0, tensor, value);
@@ -162,15 +196,22 @@ impl<T: Clone> Flow<T> {
         self.needed.get(step).copied().unwrap_or(false)
     }
 
-    /// Branches under way.
+    /// Branches under way that came of the one of this call, if it is that whose answers are next.
+    ///
+    /// The others are not to be held back: what comes before them may wait for the model that they keep.
     #[must_use]
-    pub fn branches(&self) -> usize {
-        self.branches.len()
+    pub fn backlog(&self, call: Call) -> usize {
+        let branch = self.branches.iter().enumerate();
+        // All that is before the branch in question is what it came of.
+        let mut line = branch.take_while(|(at, branch)| branch.depth as usize == *at);
+        let found = line.find(|(_, branch)| branch.id == call.branch);
+        found.map_or(0, |(_, branch)| branch.children)
     }
 
     /// The next step that can run, and what it reads; optional inputs that are absent are left out.
     pub fn next(&mut self, plan: &Plan) -> Option<(Call, Inputs<T>)> {
-        let call = self.ready.pop()?;
+        // The oldest first: where there is room for one, it must not be kept from what comes before.
+        let call = (!self.ready.is_empty()).then(|| self.ready.remove(0))?;
         let branch = self.position(call.branch)?;
         let branch = self.branches.get_mut(branch)?;
         let step = plan.steps.get(call.step)?;
@@ -252,12 +293,16 @@ impl<T: Clone> Flow<T> {
     fn close(&mut self, plan: &Plan, at: usize) -> Option<Ended<T>> {
         let outputs = self.outputs(plan, at);
         let branch = self.branches.remove(at);
+        if let Some(parent) = self.position(branch.parent)
+            && let Some(parent) = self.branches.get_mut(parent)
+        {
+            parent.children = parent.children.saturating_sub(1);
+        }
         if branch.opened {
             return None;
         }
         let needed = self.needed.iter().zip(&branch.begun);
         Some(Ended {
-            // A branch that wrote none of them was not meant to be answered with those of the one before.
             stuck: needed.into_iter().any(|(needed, begun)| *needed && !begun),
             first: branch.depth == 0,
             outputs,
@@ -288,15 +333,18 @@ impl<T: Clone> Flow<T> {
             }
         }
         if own == 0 {
+            // A branch that wrote none is not answered with those of the one before alone.
             outputs.clear();
         }
         outputs
     }
 
-    fn branch(&self, plan: &Plan, id: u32, depth: u32) -> Branch<T> {
+    fn branch(&self, plan: &Plan, id: u32, depth: u32, parent: u32) -> Branch<T> {
         Branch {
             id,
             depth,
+            parent,
+            children: 0,
             places: (0..plan.tensors).map(|_| Place::Unset).collect(),
             begun: SmallVec::from_elem(false, self.needed.len()),
             busy: 0,
@@ -306,13 +354,15 @@ impl<T: Clone> Flow<T> {
 
     /// Opens a branch behind all that came of the one at `at` before, and says where.
     fn open(&mut self, plan: &Plan, at: usize) -> usize {
-        let depth = self.branches.get(at).map_or(0, |branch| branch.depth);
+        let (mut parent, mut depth) = (0, 0);
         if let Some(branch) = self.branches.get_mut(at) {
             branch.opened = true;
+            branch.children += 1;
+            (parent, depth) = (branch.id, branch.depth);
         }
         let below = self.branches.iter().skip(at + 1);
         let place = at + 1 + below.take_while(|branch| branch.depth > depth).count();
-        let branch = self.branch(plan, self.next_id, depth + 1);
+        let branch = self.branch(plan, self.next_id, depth + 1, parent);
         self.next_id = self.next_id.wrapping_add(1);
         self.branches.insert(place, branch);
         place
@@ -364,8 +414,7 @@ impl<T: Clone> Flow<T> {
             return;
         };
         let steps = plan.steps.iter().zip(needed.iter()).enumerate();
-        // The last one is asked for first.
-        for (index, (step, needed)) in steps.rev() {
+        for (index, (step, needed)) in steps {
             let is_set = |tensor: &usize| !matches!(branch.places.get(*tensor), Some(Place::Unset));
             if !*needed || !step.inputs.iter().all(is_set) {
                 continue;
