@@ -17,8 +17,17 @@ FREE_PORTS = (
 @contextmanager
 def served(words: Sequence[str], folder: Path | None = None) -> Iterator[str]:
     """Runs a command that serves; its start-up screen, and a signal at the end, which it obeys."""
+    with started(words, folder) as (_, shown):
+        yield shown
+
+
+@contextmanager
+def started(
+    words: Sequence[str], folder: Path | None = None, stderr: int = subprocess.DEVNULL
+) -> Iterator[tuple[int, str]]:
+    """The same, with the number of the process; its log too with `stderr=subprocess.STDOUT`."""
     with subprocess.Popen(
-        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=stderr, text=True
     ) as process:
         assert process.stdout is not None
         shown = ""
@@ -27,7 +36,7 @@ def served(words: Sequence[str], folder: Path | None = None) -> Iterator[str]:
                 line = process.stdout.readline()
                 assert line, f"{words} ended before it was ready: {shown}"
                 shown += line
-            yield shown
+            yield process.pid, shown
         finally:
             process.terminate()
             assert process.wait(20) == 0

@@ -23,7 +23,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.keyed import IDENTITY
-from tests.serving import FREE_PORTS
+from tests.serving import FREE_PORTS, started
 from tritonclient.grpc import service_pb2
 
 MIB = 1 << 20
@@ -101,25 +101,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         (root / name / "config.pbtxt").write_text(text)
     words = [sys.executable, "-m", "nerite", "serve", str(root), *FREE_PORTS]
     words += ["--model-control-mode=explicit", "--load-model=*", "--allow-client-shm=true"]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        shown = ""
-        try:
-            while "try: curl" not in shown:
-                line = process.stdout.readline()
-                assert line, shown
-                shown += line
-            ports = dict(re.findall(r"Started (HTTP|GRPC)\w+ at 127\.0\.0\.1:(\d+)", shown))
-            grpc_url = f"127.0.0.1:{ports['GRPC']}"
-            running = Served(process.pid, ("127.0.0.1", int(ports["HTTP"])), grpc_url)
-            # What a first request needs once is no growth.
-            assert running.alive()
-            yield running
-        finally:
-            process.terminate()
-            assert process.wait(20) == 0
+    with started(words, stderr=subprocess.STDOUT) as (pid, shown):
+        ports = dict(re.findall(r"Started (HTTP|GRPC)\w+ at 127\.0\.0\.1:(\d+)", shown))
+        running = Served(pid, ("127.0.0.1", int(ports["HTTP"])), f"127.0.0.1:{ports['GRPC']}")
+        # What a first request needs once is no growth.
+        assert running.alive()
+        yield running
 
 
 @pytest.mark.parametrize("path", POSTS)

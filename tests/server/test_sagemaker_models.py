@@ -126,7 +126,7 @@ def test_an_ensemble_gets_the_name_and_its_parts_keep_theirs(tmp_path: Path) -> 
     repository, states = Repository([]), StateTable()
     lifecycle = Lifecycle(cast(Any, Mock()), states, LoadOptions())
     control = ModelControl(repository, lifecycle, states, LoadOptions())
-    registering = Registering(repository, control, lifecycle, LoadOptions())
+    registering = Registering(repository, control, lifecycle)
     path, names = registering.register(tmp_path / "e5/model", "chain")
     assert (path, names) == (tmp_path / "e5/model", ("chain", "part", "zz"))
     assert repository.names() == ["chain", "part", "zz"]

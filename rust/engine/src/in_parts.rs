@@ -9,20 +9,27 @@ use nerite_logic::{Error, parts};
 use tokio::task::JoinSet;
 
 use crate::infer;
+use crate::trace::Traced;
 use crate::version::Version;
 
 /// Parts of one request that are with the model at a time: one request is not to fill its queue.
 const PARTS: usize = 8;
 
-/// Infers with the parts of a request that is too long for the model. The first failure is the answer.
+/// Infers with a request that may be too long for its model: such a one is asked in parts. The first failure
+/// is the answer.
 ///
 /// # Errors
-/// What the check, the queue or the model has to say of a part.
+/// What the check, the queue or the model has to say of the request, or of a part.
 pub async fn infer(
     version: &Arc<Version>,
-    parts: Vec<InferRequest>,
+    request: InferRequest,
     received: Instant,
+    traced: Option<&Traced>,
 ) -> Result<InferResponse, Error> {
+    let parts = parts::split(&request, &version.spec);
+    if parts.is_empty() {
+        return infer::whole(version, request, received, traced).await;
+    }
     let mut answers = vec![InferResponse::default(); parts.len()];
     let mut waiting = parts.into_iter().enumerate();
     let mut running = JoinSet::new();

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nerite_logic::Error;
 use nerite_logic::check::{Admission, adapt, check};
 use nerite_logic::message::{InferRequest, InferResponse};
-use nerite_logic::{Error, parts};
 
 use crate::cache::Missed;
 use crate::ensemble::counting::Timings;
@@ -31,10 +31,7 @@ pub async fn infer(
 ) -> Result<InferResponse, Error> {
     if version.spec.as_kserve {
         adapt(&mut request, &version.spec).inspect_err(|_| refused(version, received))?;
-        let cut = parts::split(&request, &version.spec);
-        if !cut.is_empty() {
-            return in_parts::infer(version, cut, received).await;
-        }
+        return in_parts::infer(version, request, received, traced).await;
     }
     whole(version, request, received, traced).await
 }
@@ -51,24 +48,25 @@ pub async fn whole(
 ) -> Result<InferResponse, Error> {
     let trace = traced.map(Traced::trace);
     let admission = admit(version, &mut request, received, trace)?;
-    if version.ensemble.is_some() {
+    let outcome = if version.ensemble.is_some() {
         let (rows, trace) = (admission.rows, trace.cloned());
-        let outcome = Box::pin(through(version, request, rows, received, trace)).await;
-        ended(traced.map(Traced::trace), &outcome);
-        return outcome;
-    }
-    let missed = match known(version, &request, received, trace) {
-        Ok(response) => return Ok(response),
-        Err(missed) => missed,
+        Box::pin(through(version, request, rows, received, trace)).await
+    } else {
+        match known(version, &request, received, trace) {
+            Ok(response) => Ok(response),
+            Err(missed) => {
+                let aside = Aside {
+                    trace: trace.cloned(),
+                    ..Aside::default()
+                };
+                let outcome = submit(version, request, admission, received, aside)?.await;
+                if let Some(missed) = missed {
+                    missed.answered(&outcome);
+                }
+                outcome
+            }
+        }
     };
-    let aside = Aside {
-        trace: trace.cloned(),
-        ..Aside::default()
-    };
-    let outcome = submit(version, request, admission, received, aside)?.await;
-    if let Some(missed) = missed {
-        missed.answered(&outcome);
-    }
     ended(trace, &outcome);
     outcome
 }
@@ -88,8 +86,6 @@ pub fn known(
     let response = cached.answer(version, request, received)?;
     if let Some(trace) = trace {
         trace.mark(Point::QueueStart);
-        trace.mark(Point::RequestEnd);
-        trace.answered(&response.outputs);
     }
     Ok(response)
 }
@@ -103,9 +99,7 @@ async fn through(
     trace: Option<Arc<Trace>>,
 ) -> Outcome {
     let mut run = Run::new(version, request, rows, received, trace, None)?;
-    let answer = poll_fn(|context| run.poll_next(context)).await;
-    let none = || Err(Error::internal("an ensemble ended without an answer"));
-    answer.outcome.unwrap_or_else(none)
+    poll_fn(|context| run.poll_only(context)).await
 }
 
 /// Checks a request to a decoupled model and queues it; its answers come as they come. The step of an

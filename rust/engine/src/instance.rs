@@ -173,7 +173,7 @@ impl Work {
         let phases = self.phases(now);
         let statistics = &version.statistics;
         let mut totals = Totals::default();
-        for ticket in tickets.iter().filter(|ticket| !ticket.payload.is_filler()) {
+        for ticket in tickets {
             let waited = self.dispatched.saturating_duration_since(ticket.arrived);
             statistics.queue_latency.observe(waited);
             if let Some(trace) = &ticket.payload.trace {

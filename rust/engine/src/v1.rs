@@ -12,8 +12,8 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
+use nerite_logic::Error;
 use nerite_logic::wire::v1::{self, Attributes};
-use nerite_logic::{Error, parts};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -128,12 +128,7 @@ pub async fn predict(
     let request = &mut predict.request;
     request.id = request_id(&head.headers);
     let (id, form) = (request.id.clone(), request.default_form);
-    let cut = parts::split(&predict.request, &version.spec);
-    let response = if cut.is_empty() {
-        infer::infer(&version, predict.request, received, traced.as_ref()).await?
-    } else {
-        in_parts::infer(&version, cut, received).await?
-    };
+    let response = in_parts::infer(&version, predict.request, received, traced.as_ref()).await?;
     let text = v1::encode_predictions(&version.spec, &response, predict.alone, form)?;
     mark(traced.as_ref(), Point::ResponseComplete);
     let mut reply = mode.reply(target.name, text, |text| {

@@ -386,6 +386,9 @@ impl Config {
             .ensemble_scheduling
             .map(|steps| steps.into_spec(&model, &inputs, &outputs))
             .transpose()?;
+        let groups: Vec<Group> = (self.instance_group.into_iter())
+            .filter(|group| !group.passive)
+            .collect();
         // What an ensemble answers depends on models that may be loaded anew.
         let caches = self.response_cache.enable && !decoupled && ensemble.is_none();
         Ok(ModelSpec {
@@ -398,16 +401,13 @@ impl Config {
             decoupled,
             scheduler: match (self.dynamic_batching, self.sequence_batching) {
                 (_, Some(sequences)) => {
-                    let groups = self.instance_group.iter().filter(|group| !group.passive);
-                    let instances = groups.map(|group| group.count as usize).sum();
+                    let instances = groups.iter().map(|group| group.count as usize).sum();
                     SchedulerSpec::Sequences(sequences.into_settings(instances, &model)?)
                 }
                 (Some(dynamic), None) => SchedulerSpec::Dynamic(dynamic.into_settings()),
                 (None, None) => SchedulerSpec::Default,
             },
-            groups: (self.instance_group.into_iter())
-                .filter(|group| !group.passive)
-                .collect(),
+            groups,
             as_kserve: self
                 .parameters
                 .get(AS_KSERVE)

@@ -79,9 +79,7 @@ class ModelControl:
 
     def drop(self, key: str) -> Future[list[Leaving]]:
         """Begins to unload a model that is not there any more."""
-        return self._jobs.submit(
-            key.partition("\0")[0], lambda: self._unload_now(key, False, everything)
-        )
+        return self._jobs.submit(_name_of(key), lambda: self._unload_now(key, False, everything))
 
     def unload(
         self, name: str, *, dependents: bool = False, reach: Reach = everything
@@ -104,6 +102,10 @@ class ModelControl:
                 return all([each.wait(patience) for each in leaving])  # noqa: C419
 
         return self._jobs.submit(name, work)
+
+    def needs(self, found: Found) -> list[str]:
+        """The names of the models that an ensemble calls, as its configuration stands."""
+        return self._composition.needs(found)
 
     def is_known(self, name: str) -> bool:
         """Whether there is, or was, a model of this name."""

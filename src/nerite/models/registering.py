@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from nerite.errors import AlreadyExists, InvalidArgument, NeriteError
+from nerite.errors import AlreadyExists, InvalidArgument
 from nerite.models.control import ModelControl, Reach, everything
 from nerite.models.lifecycle import Lifecycle
-from nerite.models.loading import written
-from nerite.models.options import LoadOptions
 from nerite.models.repository import Found, Repository
 from nerite.stores.local import LocalStore, StoredModel
 from nerite.stores.renamed import RenamedStore
@@ -31,12 +29,10 @@ class Registering:
         repository: Repository,
         control: ModelControl,
         lifecycle: Lifecycle,
-        options: LoadOptions,
     ) -> None:
         self._repository = repository
         self._control = control
         self._lifecycle = lifecycle
-        self._options = options
 
     def register(self, folder: Path, target: str) -> tuple[Path, tuple[str, ...]]:
         """Takes a folder in; its path, and the names of the models that came with it.
@@ -91,11 +87,7 @@ class Registering:
     def _steps(self, model: StoredModel) -> set[str]:
         if model.file is not None:
             return set()
-        try:
-            config = written(Found(model.name, model.folder), self._options)
-            return {step.model for step in config.ensemble_steps}
-        except (NeriteError, OSError):  # its own load tells
-            return set()
+        return set(self._control.needs(Found(model.name, model.folder)))
 
 
 def top_model(models: Sequence[StoredModel], steps: Steps, place: str) -> StoredModel:

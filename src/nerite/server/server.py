@@ -284,7 +284,7 @@ class Server:
             "trace_settings": self.trace_settings.answer,
         }
         if self.options.doors.sagemaker:
-            registering = Registering(repository, self._models, self._lifecycle, options)
+            registering = Registering(repository, self._models, self._lifecycle)
             hosted = SageMakerModels(self.options.doors.sagemaker_root, registering, calls)
             answers |= hosted.answers()
         self._control = serve_calls(engine, answers)

@@ -17,6 +17,7 @@ use super::Ensemble;
 use super::counting::{Account, Timings};
 use super::step::Step;
 use crate::gather::{backend_shape, client_shape, find};
+use crate::lane::Outcome;
 use crate::responses::Answer;
 use crate::trace::{Point, Trace};
 use crate::version::Version;
@@ -128,6 +129,13 @@ impl Run {
                 .transpose();
             Answer::now(outcome, last)
         })
+    }
+
+    /// The only answer of an ensemble that is not decoupled.
+    pub fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let none = || Err(Error::internal("an ensemble ended without an answer"));
+        self.poll_next(context)
+            .map(|answer| answer.outcome.unwrap_or_else(none))
     }
 
     /// Moves on until there is something to tell.

@@ -139,15 +139,8 @@ impl Step {
                 }
                 outcome
             }
-            State::Known(response) => {
-                return Poll::Ready(Answer::now(Some(Ok(std::mem::take(&mut **response))), true));
-            }
-            State::Nested(run) => {
-                let answer = ready!(run.poll_next(context));
-                answer
-                    .outcome
-                    .unwrap_or_else(|| Err(Error::internal("no answer")))
-            }
+            State::Known(response) => Ok(std::mem::take(&mut **response)),
+            State::Nested(run) => ready!(run.poll_only(context)),
             State::Refused(why) => Err(why.clone()),
             State::Waiting(..) => return Poll::Pending,
         };

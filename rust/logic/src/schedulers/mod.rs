@@ -250,3 +250,11 @@ impl<T> Scheduler<T> {
 fn cancelled() -> Error {
     Error::new(Code::Cancelled, "")
 }
+
+/// The earlier of two times, where there are any.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Refused, Ticket, cancelled};
+use super::{Refused, Ticket, cancelled, earlier};
 use crate::error::Error;
 use crate::spec::{QueuePolicy, TimeoutAction};
 
@@ -178,13 +178,6 @@ fn deadline<T>(policy: &QueuePolicy, ticket: &Ticket<T>) -> Option<Instant> {
     ticket
         .arrived
         .checked_add(own.map_or(default, |own| own.min(default)))
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
 
 /// Keeps, in order, the tickets that `keep` gives back, without allocating; tells whether any is gone.

@@ -14,7 +14,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use super::{Next, Reason, Refused, Ticket, cancelled};
+use super::{Next, Reason, Refused, Ticket, cancelled, earlier};
 use crate::error::Error;
 use crate::message::CorrelationId;
 use crate::spec::{SequenceBatching, SequenceStrategy};
@@ -542,11 +542,4 @@ impl<T: Member> Sequence<T> {
 
 fn deadline<T>(ticket: &Ticket<T>) -> Option<Instant> {
     ticket.arrived.checked_add(ticket.timeout?)
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
