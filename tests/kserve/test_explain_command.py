@@ -160,7 +160,7 @@ REFUSED_FILES = [
     ("an unknown tag", b"a: !secret b\n", "x.yaml:1:4: not YAML"),
     ("a number that is none", b"a: !!int many\n", "x.yaml:1:4: not YAML"),
     ("a control character", b"a: 1\nb: \x01\n", "x.yaml:2: not YAML"),
-    ("no text", b"\xff\xfe\xfa", "x.yaml: not UTF-8 text"),
+    ("no text", b"\xff\xfe\xfa", "x.yaml:1: not UTF-8 text"),
     ("no service", b"---\n# nothing\n", "x.yaml: there is no InferenceService to explain"),
 ]
 

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nerite.cli.daemons import daemon_client, namespace_of
-from nerite.cli.manifests import Filenames, Namespace, read_manifests
+from nerite.cli.manifests import Filenames, MaybeFilenames, Namespace, read_manifests
 from nerite.cli.resource_names import named
 from nerite.errors import InvalidArgument, NotFound
 
@@ -27,10 +26,7 @@ def delete(
     words: Annotated[
         list[str] | None, typer.Argument(help="KIND NAME..., or KIND/NAME.", show_default=False)
     ] = None,
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--filename", "-f", help="Delete what stands in these files."),
-    ] = None,
+    files: MaybeFilenames = None,
     namespace: Namespace = "default",
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is not there is no error.")
@@ -61,7 +57,7 @@ def delete(
     raise typer.Exit(int(bool(missing)))
 
 
-def _in_files(files: list[Path]) -> list[tuple[str, str, str]]:
+def _in_files(files: list[str]) -> list[tuple[str, str, str]]:
     from nerite.kserve.admission import is_foreign
     from nerite.kserve.documents import read_documents
 

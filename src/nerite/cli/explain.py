@@ -8,13 +8,12 @@ what was decided and turns it into an exit code.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nerite.cli import screen
-from nerite.cli.manifests import warn_of_foreign
+from nerite.cli.manifests import Filenames, read_named, warn_of_foreign, warn_of_repeated
 from nerite.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
@@ -22,14 +21,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    files: Annotated[
-        list[Path],
-        typer.Option(
-            "--filename",
-            "-f",
-            help="File, or folder of files, with services and runtimes; may be repeated.",
-        ),
-    ],
+    files: Filenames,
     builtin: Annotated[
         str, typer.Option(help="KServe's own runtimes to stand beside: 0.20, 0.11 or none.")
     ] = "0.20",
@@ -44,14 +36,14 @@ def explain(
     """
     from nerite.kserve import explain as kserve
     from nerite.kserve.builtin_runtimes import builtin_cluster
-    from nerite.kserve.documents import read_files
 
     cluster = builtin_cluster(builtin)
-    documents = read_files(list(files))
+    documents = read_named(files)
     warn_of_foreign(documents)
+    warn_of_repeated(documents)
     found = kserve.explain(documents, cluster)
     if not found:
-        shown = ", ".join(str(file) for file in files)
+        shown = ", ".join(files)
         raise ConfigError(ConfigProblem("there is no InferenceService to explain", shown))
     if as_json:
         typer.echo(json.dumps(kserve.as_json(found), indent=2))

@@ -15,12 +15,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nerite.cli.manifests import read_manifests
+from nerite.cli.manifests import MaybeFilenames, read_manifests
 from nerite.cli.screen import is_terminal
 from nerite.errors import InternalError
 
@@ -38,10 +37,7 @@ _REFRESH_SECS = 0.2
 
 
 def up(  # noqa: PLR0917 - typer calls it by names
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--filename", "-f", help="Resources to apply at the start; may be repeated."),
-    ] = None,
+    files: MaybeFilenames = None,
     claims: Annotated[
         list[str] | None,
         typer.Option("--pvc", help="NAME=FOLDER: what pvc://NAME means here; may be repeated."),

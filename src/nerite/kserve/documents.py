@@ -2,8 +2,8 @@
 """Read Kubernetes YAML so that every complaint can name file, line and path.
 
 A document keeps, beside its plain value, the position of each key and list item. What the value
-means is decided in `resources`; this module refuses only what is no YAML, no mapping, or says a
-key twice.
+means is decided in `resources`; this module refuses only what is no YAML, no mapping, says a key
+twice, or grows beyond measure where its anchors are followed. Lists (`kind: List`) are taken apart.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from nerite.errors import ConfigError, ConfigProblem
 
 Object = dict[str, Any]
 KeyPath = tuple[str | int, ...]
+
+#: How many values anchors may repeat in one document; a few lines of them can ask for billions.
+MOST_REPEATED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,14 @@ def dotted(path: KeyPath) -> str:
 
 
 def read_documents(text: str, file: str = "") -> list[Document]:
-    """The documents of one YAML text; empty ones are left out."""
+    """The documents of one YAML text, lists taken apart; empty ones are left out."""
     try:
         nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node]
-        return [_document(node, file) for node in nodes if not _is_null(node)]
+        whole = [_document(node, file) for node in nodes if not _is_null(node)]
+        return [document for each in whole for document in _taken_apart(each)]
+    except RecursionError:
+        problem = ConfigProblem("it is nested too deeply, or an anchor contains itself", file)
+        raise ConfigError(problem) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -79,6 +86,22 @@ def read_documents(text: str, file: str = "") -> list[Document]:
 def _is_null(node: yaml.Node) -> bool:
     # What a `---` with only comments below it is read as.
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _taken_apart(document: Document) -> list[Document]:
+    """The objects of a list as `get -o yaml` writes it; any other document as it is."""
+    value = document.value
+    items = value.get("items")
+    if not document.kind.endswith("List") or not isinstance(items, list):
+        return [document]
+    found = []
+    for index, item in enumerate(items):
+        here: KeyPath = ("items", index)
+        if not isinstance(item, dict):
+            raise ConfigError(document.problem(here, "an item of a list must be an object"))
+        inside = {path[2:]: place for path, place in document.positions.items() if path[:2] == here}
+        found.append(Document(item, document.file, inside))
+    return found
 
 
 def read_files(paths: list[str | Path]) -> list[Document]:
@@ -95,13 +118,19 @@ def read_texts(paths: Iterable[str | Path]) -> list[tuple[Path, str]]:
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        problem = ConfigProblem(f"not UTF-8 text: {error.reason}", str(file))
-        raise ConfigError(problem) from None
+        return decoded(file.read_bytes(), str(file))
     except OSError as error:
         problem = ConfigProblem(f"cannot be read: {(error.strerror or '').lower()}", str(file))
         raise ConfigError(problem) from None
+
+
+def decoded(content: bytes, file: str) -> str:
+    """The text of a file; all of Kubernetes is UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(ConfigProblem(f"not UTF-8 text: {error.reason}", file, line)) from None
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -125,8 +154,6 @@ def _document(node: yaml.Node, file: str) -> Document:
     constructor = _TextualDates("")
     try:
         value = _walk(node, (), positions, constructor, file)
-    except RecursionError:
-        raise ConfigError(ConfigProblem("an anchor contains itself", file)) from None
     finally:
         constructor.dispose()
     return Document(value, file, positions)
@@ -134,6 +161,11 @@ def _document(node: yaml.Node, file: str) -> Document:
 
 class _TextualDates(yaml.SafeLoader):
     """YAML as Kubernetes reads it: `2026-01-01` stays a text."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.met: set[int] = set()
+        self.repeated = 0
 
 
 _TextualDates.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
@@ -143,10 +175,11 @@ def _walk(
     node: yaml.Node,
     path: KeyPath,
     positions: dict[KeyPath, Position],
-    constructor: yaml.SafeLoader,
+    constructor: _TextualDates,
     file: str,
 ) -> Any:
     positions.setdefault(path, Position(node.start_mark.line + 1, node.start_mark.column + 1))
+    _count(node, constructor, file)
     if isinstance(node, yaml.SequenceNode):
         return [
             _walk(item, (*path, i), positions, constructor, file)
@@ -158,11 +191,25 @@ def _walk(
     constructor.flatten_mapping(node)
     value: Object = {}
     for key_node, value_node in node.value:
-        key = _key(constructor.construct_object(key_node, deep=True))
         place = Position(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        if not isinstance(key_node, yaml.ScalarNode):
+            where = (file, place.line, place.column, dotted(path))
+            raise ConfigError(ConfigProblem("a key must be a text", *where))
+        key = _key(constructor.construct_object(key_node, deep=True))
         positions[(*path, key)] = place
         value[key] = _walk(value_node, (*path, key), positions, constructor, file)
     return value
+
+
+def _count(node: yaml.Node, constructor: _TextualDates, file: str) -> None:
+    if id(node) not in constructor.met:
+        constructor.met.add(id(node))
+        return
+    constructor.repeated += 1
+    if constructor.repeated > MOST_REPEATED:
+        text = f"anchors repeat more than {MOST_REPEATED:,} values"
+        mark = node.start_mark
+        raise ConfigError(ConfigProblem(text, file, mark.line + 1, mark.column + 1))
 
 
 def _scalar(node: yaml.Node, path: KeyPath, constructor: yaml.SafeLoader, file: str) -> Any:
