@@ -7,6 +7,7 @@ import base64
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,8 +54,7 @@ def infer(  # noqa: PLR0917 - each is an argument or option of the command
     paint = screen.Paint.for_stdout()
     title = f"{answer.model} version {answer.version}, {elapsed * 1000:.1f} ms"
     typer.echo(paint.dim(title), file=sys.stderr)
-    for name, tensor in answer.outputs.items():
-        typer.echo(readable(name, tensor, paint))
+    typer.echo(readable(answer.outputs, paint))
 
 
 def as_document(answer: Answer) -> dict[str, Any]:
@@ -75,16 +75,27 @@ def as_document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def readable(name: str, tensor: Tensor, paint: screen.Paint) -> str:
-    """One output in one line, or one line and the largest values of a long row of numbers."""
-    array = tensor.array
-    shape = ",".join(map(str, array.shape))
-    head = f"{paint.bold(name)}  {paint.dim(f'{tensor.datatype}[{shape}]')}"
+def readable(outputs: Mapping[str, Tensor], paint: screen.Paint) -> str:
+    """A line for each output, and one more for the largest values of a long row of numbers."""
+    kinds = {name: _kind(tensor) for name, tensor in outputs.items()}
+    widths = max(map(len, outputs), default=0), max(map(len, kinds.values()), default=0)
+    return "\n".join(
+        f"{paint.bold(name.ljust(widths[0]))}  {paint.dim(kinds[name].ljust(widths[1]))}  "
+        f"{_values(tensor.array)}"
+        for name, tensor in outputs.items()
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tensor.datatype}[{','.join(map(str, tensor.array.shape))}]"
+
+
+def _values(array: NDArray[Any]) -> str:
     flat = array.ravel()
     values = ", ".join(_short(item) for item in flat[:SHOWN].tolist())
     if flat.size <= SHOWN:
-        return f"{head}  {values}"
-    text = f"{head}  {values}, ... ({flat.size} values)"
+        return values
+    text = f"{values}, ... ({flat.size} values)"
     return f"{text}\n  {_largest(flat)}" if array.dtype.kind == "f" else text
 
 

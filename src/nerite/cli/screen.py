@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TextIO
 
 
@@ -61,14 +62,22 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], paint: Paint) -> str:
-    """Left-aligned columns, two blanks apart, without lines; states are coloured."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    """Left-aligned columns, two blanks apart, without lines; states are coloured.
+
+    What has several lines goes on below itself, in its own column.
+    """
+    lower = [line for row in rows for line in _unfolded(row)]
+    widths = [max(map(len, column)) for column in zip(header, *lower, strict=True)]
     lines = [paint.bold(_line(header, widths))]
-    for row in rows:
+    for row in lower:
         state = next((cell for cell in row if cell in ("READY", "UNAVAILABLE", "LOADING")), "")
         line = _line(row, widths)
         lines.append(line.replace(state, paint.state(state), 1) if state else line)
     return "\n".join(lines)
+
+
+def _unfolded(row: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(zip_longest(*(cell.splitlines() or [""] for cell in row), fillvalue=""))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
