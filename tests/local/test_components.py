@@ -121,6 +121,18 @@ def test_a_program_of_this_machine_runs_as_it_is() -> None:
 def test_a_port_that_no_argument_names_cannot_be_moved() -> None:
     (component,) = components_of(service(CUSTOM % ("serve-it", 7000)))
     assert component.serving.fixed_ports == {8080}
+    assert component.warnings == ()
+
+
+def test_copies_that_need_one_port_are_one_and_said_to_be() -> None:
+    three = CUSTOM.replace("predictor:", "predictor:\n    minReplicas: 3")
+    (moved,) = components_of(service(three % ("serve-it", 8080)))
+    assert (moved.replicas, moved.warnings) == (3, ())
+    (lone,) = components_of(service(three % ("serve-it", 7000)))
+    assert lone.warnings == (
+        "one copy runs instead of 3: container kserve-container listens on port 8080 wherever it "
+        "runs; let its arguments or variables name the port, and each copy is given its own",
+    )
 
 
 def test_a_program_that_is_not_here_is_an_obstacle_that_says_so() -> None:

@@ -28,6 +28,7 @@ from nerite.local.containers import (
     Probe,
     expand,
     fixed_ports,
+    lone_copy,
     ports_of,
     probe_of,
     vital_probe_of,
@@ -133,6 +134,7 @@ def _component(
         credentials = credentials_of(workload, pod, service, cluster) if _remote(sources) else {}
     except (_Impossible, Unknown) as impossible:
         return _blocked(base, str(impossible))
+    builder.warnings += lone_copy(containers, base.replicas)
     return Component(
         base.namespace,
         base.service,

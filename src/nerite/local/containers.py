@@ -144,6 +144,18 @@ def fixed_ports(ports: Iterable[int], texts: Iterable[str]) -> frozenset[int]:
     return frozenset(port for port in ports if not any(mentions_port(text, port) for text in texts))
 
 
+def lone_copy(containers: Iterable[Container], copies: int) -> list[str]:
+    """That there is one copy where more are asked for, since they would need the same port."""
+    if copies < 2:
+        return []
+    found = [(c.name, port) for c in containers for port in sorted(c.fixed_ports)]
+    return [
+        f"one copy runs instead of {copies}: container {name} listens on port {port} wherever it "
+        "runs; let its arguments or variables name the port, and each copy is given its own"
+        for name, port in found[:1]
+    ]
+
+
 def probe_of(container: Object) -> Probe:
     """The readiness probe; what cannot be asked from here (exec, gRPC) becomes an open port."""
     given = container.get("readinessProbe", {})
