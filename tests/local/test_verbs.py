@@ -148,8 +148,8 @@ def test_scripts_wait_and_pick_single_values(daemon: Up, tmp_path: Path, models:
     path = "jsonpath={.status.components.predictor.traffic[0].percent}"
     assert daemon.run("get", "isvc", "double", "-o", path).stdout == "100"
     assert daemon.run("get", "isvc", "double", "-o", "jsonpath={.status.none}").stdout == ""
-    refused = daemon.run("get", "isvc", "double", "-o", "jsonpath={.items[*].status}")
-    assert "use -o json for the rest" in refused.stderr
+    refused = daemon.run("get", "isvc", "double", "-o", "jsonpath={.items..status}")
+    assert "not understood at '..status'" in refused.stderr
     late = daemon.run("wait", "isvc/double", "--for=condition=Stopped", "--timeout", "0.1s")
     assert late.returncode == 1
     assert late.stderr == f"error: timed out waiting for the condition on {name}\n"

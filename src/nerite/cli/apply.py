@@ -9,7 +9,8 @@ import typer
 
 from nerite.cli.daemons import daemon_client, namespace_of
 from nerite.cli.manifests import Filenames, MaybeFilenames, Namespace, read_manifests
-from nerite.cli.resource_names import named
+from nerite.cli.objects import Everywhere, Labels, MaybeWords, find, meant
+from nerite.cli.resource_names import Named
 from nerite.errors import InvalidArgument, NotFound
 
 
@@ -23,29 +24,31 @@ def apply(files: Filenames) -> None:
 
 
 def delete(
-    words: Annotated[
-        list[str] | None, typer.Argument(help="KIND NAME..., or KIND/NAME.", show_default=False)
-    ] = None,
+    words: MaybeWords = None,
+    *,
     files: MaybeFilenames = None,
     namespace: Namespace = "default",
+    everywhere: Everywhere = False,
+    labels: Labels = "",
+    every: Annotated[bool, typer.Option("--all", help="All objects of the kind.")] = False,
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is not there is no error.")
     ] = False,
 ) -> None:
     """Delete resources; returns when their processes have ended."""
-    if bool(words) == bool(files):
-        raise InvalidArgument("name what to delete: KIND NAME, or -f FILE, and not both")
+    wanted = meant(words or [], files or [])
+    where = None if everywhere else namespace
+    if every or labels:
+        keys = _chosen(wanted, where, labels)
+    elif everywhere:
+        raise InvalidArgument("a resource cannot be retrieved by name across all namespaces")
+    else:
+        keys = _named(wanted, namespace)
     client = daemon_client()
-    keys = _in_files(files) if files else []
-    for entry in named(words) if words else []:
-        if not entry.names:
-            raise InvalidArgument("resource(s) were provided, but no name was specified")
-        where = namespace_of(entry.kind, namespace)
-        keys += [(entry.kind, where, name) for name in entry.names]
     missing: list[str] = []
-    for kind, where, name in keys:
+    for kind, place, name in keys:
         try:
-            client.delete(kind, where, name)
+            client.delete(kind, place, name)
         except NotFound as error:
             if not ignore_not_found:
                 missing.append(f"Error from server (NotFound): {error.message}")
@@ -57,16 +60,30 @@ def delete(
     raise typer.Exit(int(bool(missing)))
 
 
-def _in_files(files: list[str]) -> list[tuple[str, str, str]]:
-    from nerite.kserve.admission import is_foreign
-    from nerite.kserve.documents import read_documents
+Key = tuple[str, str, str]
 
-    found = []
-    for shown, _, text in read_manifests(files):
-        for document in read_documents(text, shown):
-            if is_foreign(document):
-                continue
-            metadata = document.value.get("metadata") or {}
-            where = namespace_of(document.kind, str(metadata.get("namespace") or "default"))
-            found.append((document.kind, where, str(metadata.get("name", ""))))
-    return found
+
+def _named(wanted: list[Named], namespace: str) -> list[Key]:
+    keys = []
+    for entry in wanted:
+        if not entry.names:
+            raise InvalidArgument(
+                "resource(s) were provided, but no name was specified; --all means all of them"
+            )
+        where = namespace_of(entry.kind, entry.namespace or namespace)
+        keys += [(entry.kind, where, name) for name in entry.names]
+    return keys
+
+
+def _chosen(wanted: list[Named], namespace: str | None, labels: str) -> list[Key]:
+    """Everything of the kinds, or what has the labels; runtimes of KServe's own stay."""
+    if any(entry.names for entry in wanted):
+        raise InvalidArgument("name cannot be provided when a selector or --all is specified")
+    found = find(wanted, namespace, labels).objects
+    # What was not created here has no age: the built-in runtimes.
+    metadata = [(kind, value["metadata"]) for kind, value in found]
+    return [
+        (kind, str(told.get("namespace", "")), str(told["name"]))
+        for kind, told in metadata
+        if "creationTimestamp" in told
+    ]

@@ -3,149 +3,83 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from nerite.cli import printing
 from nerite.cli.daemons import daemon_client, namespace_of
-from nerite.cli.manifests import Namespace
-from nerite.cli.resource_names import Named, named
+from nerite.cli.manifests import MaybeFilenames, Namespace
+from nerite.cli.objects import Everywhere, Labels, MaybeWords, find, meant
+from nerite.cli.printing import View
+from nerite.cli.resource_names import Named
 from nerite.errors import InvalidArgument, NotFound
-
-if TYPE_CHECKING:
-    from nerite.local.client import DaemonClient
-
-_OUTPUTS = ("", "wide", "yaml", "json", "name")
-Words = Annotated[list[str], typer.Argument(help="KIND [NAME...], or KIND/NAME.")]
 
 
 def get(
-    words: Words,
+    words: MaybeWords = None,
+    *,
+    files: MaybeFilenames = None,
     namespace: Namespace = "default",
-    everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces.")
+    everywhere: Everywhere = False,
+    labels: Labels = "",
+    output: Annotated[str, typer.Option("--output", "-o", help=printing.OUTPUTS)] = "",
+    no_headers: Annotated[
+        bool, typer.Option("--no-headers", help="Leave the headings of tables out.")
     ] = False,
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="wide, yaml, json, name or jsonpath={.a.b}.")
-    ] = "",
+    show_labels: Annotated[
+        bool, typer.Option("--show-labels", help="Show the labels in a last column.")
+    ] = False,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="What is not there is no error.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on with a line for every change.")
     ] = False,
 ) -> None:
     """Show resources: isvc, servingruntimes, clusterservingruntimes, inferencegraphs, ..."""
-    path = output.removeprefix("jsonpath=") if output.startswith("jsonpath=") else None
-    if path is None and output not in _OUTPUTS:
-        known = ", ".join(_OUTPUTS[1:])
-        raise InvalidArgument(f"-o '{output}' is not known; use {known} or jsonpath={{.a.b[0]}}")
-    client, wanted = daemon_client(), named(words)
+    printing.check_output(output)
+    wanted = meant(words or [], files or [])
     where = None if everywhere else namespace
+    view = View(output, everywhere, not no_headers, show_labels)
     if watch:
-        _watch(client, wanted, where, output)
+        _watch(wanted, where, labels, view)
         return
-    found, missing = _found(client, wanted, where)
-    if path is not None:
-        from nerite.local.jsonpath import value_at
-
-        typer.echo(" ".join(value_at(value, path) for _, value in found), nl=False)
-    elif output in ("json", "yaml"):
-        single = len(wanted) == 1 and len(wanted[0].names) == 1
-        if found or not single:
-            typer.echo(_document([value for _, value in found], single, output))
-    else:
-        _show_tables(found, wanted, where, output)
-    for text in missing:
-        typer.echo(f"Error from server (NotFound): {text}", err=True)
-    raise typer.Exit(int(bool(missing)))
-
-
-Found = list[tuple[str, dict[str, Any]]]
-
-
-def _found(
-    client: DaemonClient, wanted: Sequence[Named], namespace: str | None
-) -> tuple[Found, list[str]]:
-    found: Found = []
-    missing: list[str] = []
-    for entry in wanted:
-        where = namespace_of(entry.kind, namespace) if namespace else None
-        for name in entry.names or (None,):
-            try:
-                values = client.objects(entry.kind, where, name)
-            except NotFound as error:
-                missing.append(error.message)
-                continue
-            found += [(entry.kind, value) for value in values]
-    return found, missing
-
-
-def _document(values: Sequence[dict[str, Any]], single: bool, output: str) -> str:
-    """One object, or a list of several as kubectl writes it."""
-    value: Any = (
-        values[0]
-        if single
-        else {
-            "apiVersion": "v1",
-            "items": list(values),
-            "kind": "List",
-            "metadata": {"resourceVersion": ""},
-        }
-    )
-    if output == "json":
-        return json.dumps(value, indent=4, sort_keys=True)
-    import yaml
-
-    return yaml.safe_dump(value, default_flow_style=False, allow_unicode=True).rstrip()
-
-
-def _show_tables(found: Found, wanted: Sequence[Named], namespace: str | None, output: str) -> None:
-    from nerite.local import tables
-    from nerite.local.catalog import Change
-
-    if output == "name":
-        for kind, value in found:
-            typer.echo(Change(kind, "", value["metadata"]["name"], "").shown)
-        return
-    if not found and not any(entry.names for entry in wanted):
-        place = f" in {namespace} namespace" if namespace else ""
+    found = find(wanted, where, labels)
+    if ignore_not_found:
+        found.missing.clear()
+    text = printing.shown(found, view)
+    if text:
+        typer.echo(text, nl=not output.startswith("jsonpath="))
+    elif not found.objects and not found.missing and not any(e.names for e in wanted):
+        place = f" in {where} namespace" if where else ""
         typer.echo(f"No resources found{place}.", err=True)
-    shown = 0
-    for kind in dict.fromkeys(entry.kind for entry in wanted):
-        values = [value for each, value in found if each == kind]
-        if not values:
-            continue
-        wide, namespaces = output == "wide", namespace is None
-        rows = [tables.columns(kind, wide, namespaces)]
-        rows += [tables.cells(value, kind, time.time(), wide, namespaces) for value in values]
-        lines = tables.aligned(rows)
-        typer.echo("\n".join([*([""] if shown else []), *lines]))
-        shown += 1
+    found.complain()
 
 
-def _watch(
-    client: DaemonClient, wanted: Sequence[Named], namespace: str | None, output: str
-) -> None:
+def _watch(wanted: Sequence[Named], namespace: str | None, labels: str, view: View) -> None:
     from nerite.local import tables
+    from nerite.local.labels import selector
 
     if len(wanted) != 1 or len(wanted[0].names) > 1:
         raise InvalidArgument("you may only specify a single resource type, and one name, to watch")
-    kind = wanted[0].kind
+    kind, (name, *_), matches = wanted[0].kind, [*wanted[0].names, None], selector(labels)
     where = namespace_of(kind, namespace) if namespace else None
-    name = wanted[0].names[0] if wanted[0].names else None
-    wide, namespaces = output == "wide", namespace is None
     widths: list[int] | None = None
     try:
-        for change in client.watch(kind, where, name):
+        for change in daemon_client().watch(kind, where, name):
             value = change["object"]
-            if output in ("json", "yaml"):
-                typer.echo(("---\n" if output == "yaml" else "") + _document([value], True, output))
+            if not matches(value):
                 continue
-            rows = [tables.cells(value, kind, time.time(), wide, namespaces)]
-            if widths is None:
-                rows.insert(0, tables.columns(kind, wide, namespaces))
+            if view.output in ("json", "yaml"):
+                typer.echo(printing.streamed(value, view.output))
+                continue
+            rows = [printing.row(kind, value, view)]
+            if widths is None and view.headings:
+                rows.insert(0, printing.heading(kind, view))
             lines = tables.aligned(rows, widths)
             if widths is None:
                 widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -155,23 +89,31 @@ def _watch(
         raise typer.Exit(130) from None
 
 
-def describe(words: Words, namespace: Namespace = "default") -> None:
+def describe(
+    words: MaybeWords = None,
+    *,
+    files: MaybeFilenames = None,
+    namespace: Namespace = "default",
+    everywhere: Everywhere = False,
+    labels: Labels = "",
+) -> None:
     """Show resources in full, with conditions, processes and events."""
     from nerite.local.describing import described
 
     client = daemon_client()
-    found, missing = _found(client, named(words), namespace)
+    where = None if everywhere else namespace
+    found = find(meant(words or [], files or []), where, labels)
     texts = []
-    for kind, value in found:
-        metadata = value["metadata"]
-        is_service = kind == "InferenceService"
+    for kind, value in found.objects:
+        metadata, is_service = value["metadata"], kind == "InferenceService"
         details = client.details(metadata["namespace"], metadata["name"]) if is_service else {}
         texts.append(described(value, details, time.time()))
     if texts:
         typer.echo("\n\n\n".join(texts))
-    for text in missing:
-        typer.echo(f"Error from server (NotFound): {text}", err=True)
-    raise typer.Exit(int(bool(missing)))
+    elif not found.missing:
+        place = f" in {where} namespace" if where else ""
+        typer.echo(f"No resources found{place}.", err=True)
+    found.complain()
 
 
 def logs(

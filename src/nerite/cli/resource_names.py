@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How people name resources: `isvc irises`, `inferenceservice/irises`, `servingruntimes`."""
+"""How people name resources: `isvc irises`, `inferenceservice/irises`, `servingruntimes`, `all`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from nerite.errors import InvalidArgument
 _SHORT = {
     "isvc": "InferenceService",
     "ig": "InferenceGraph",
+    "graph": "InferenceGraph",
+    "graphs": "InferenceGraph",
     "tm": "TrainedModel",
     "sa": "ServiceAccount",
     "csr": "ClusterServingRuntime",
+    "csc": "ClusterStorageContainer",
+    "sr": "ServingRuntime",
 }
+#: What belongs to somebody's work, and to no cluster.
+_ALL = ("InferenceService", "InferenceGraph", "TrainedModel", "ServingRuntime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,8 @@ class Named:
 
     kind: str
     names: tuple[str, ...] = ()
+    namespace: str = ""
+    """Where they are, if that was said with them."""
 
 
 def kind_of(word: str) -> str:
@@ -39,7 +47,7 @@ def kind_of(word: str) -> str:
     known |= {plural: kind for kind, plural in PLURALS.items()}
     found = known.get(plain) or _SHORT.get(plain)
     if found is None:
-        there = ", ".join(sorted([*_SHORT, *PLURALS.values()]))
+        there = ", ".join(sorted(["all", *_SHORT, *PLURALS.values()]))
         raise InvalidArgument(
             f'the server doesn\'t have a resource type "{word}" (there is: {there})'
         )
@@ -59,7 +67,11 @@ def named(words: Sequence[str]) -> list[Named]:
                 )
             found.append(Named(kind_of(kind), (name,)))
         return found
-    kinds = words[0].split(",")
+    kinds = [kind for word in words[0].split(",") for kind in _kinds_of(word)]
     if len(kinds) > 1 and len(words) > 1:
         raise InvalidArgument("name one kind, or no names: several kinds have no names in common")
-    return [Named(kind_of(kind), tuple(words[1:])) for kind in kinds]
+    return [Named(kind, tuple(words[1:])) for kind in dict.fromkeys(kinds)]
+
+
+def _kinds_of(word: str) -> Sequence[str]:
+    return _ALL if word.lower() == "all" else (kind_of(word),)
