@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
+import pytest
 
 from nerite.cli import screen
 from nerite.cli.client import Tensor
@@ -43,3 +47,19 @@ def test_a_long_output_tells_its_largest_values() -> None:
     first, second = readable(outputs, PLAIN).splitlines()
     assert first == "y  FP32[1000]  0, 1, 2, 3, 4, 5, 6, 7, ... (1000 values)"
     assert second == "  largest: 999 at 999, 998 at 998, 997 at 997"
+
+
+def test_colours_are_for_terminals_whose_user_did_not_refuse_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = os.openpty()
+    with os.fdopen(near, "rb", 0), os.fdopen(far, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        assert screen.Paint.for_stdout().enabled
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert not screen.Paint.for_stdout().enabled
+        monkeypatch.delenv("NO_COLOR")
+        monkeypatch.setenv("TERM", "dumb")
+        assert not screen.Paint.for_stdout().enabled

@@ -6,6 +6,7 @@ Pure text in, text out. Which facts are shown is decided by the command that sho
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ class Paint:
 
     @classmethod
     def for_stdout(cls) -> Paint:
-        """Colours if standard output is a terminal."""
-        return cls(is_terminal(sys.stdout))
+        """Colours if standard output is a terminal, and nobody asked for none."""
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        return cls(is_terminal(sys.stdout) and not plain)
 
     def bold(self, text: str) -> str:
         """For names that the eye looks for."""

@@ -24,8 +24,6 @@ from nerite.cli.screen import is_terminal
 from nerite.errors import InternalError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nerite.local.daemon import Daemon
     from nerite.local.front import Front
     from nerite.local.overview import Row
@@ -159,34 +157,18 @@ def _show_live(daemon: Daemon, ports: str) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(), auto_refresh=False) as live:
+    from nerite.cli.up_table import rendered
+
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
         shown: object = None
         while True:
-            rows = _rows(daemon)
-            if rows != shown:
-                live.update(_table(rows, ports), refresh=True)
-                shown = rows
+            now = _rows(daemon), console.width
+            if now != shown:
+                live.update(rendered(now[0], ports, now[1]), refresh=True)
+                shown = now
             if _is_over(daemon):
                 return
-
-
-def _table(rows: list[Row], ports: str) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    caption = "Ctrl-C stops everything; meanwhile: nerite apply, get, describe, logs, delete"
-    table = Table(box=None, pad_edge=False, caption=f"{ports}\n{caption}", caption_justify="left")
-    for head in ("NAME", "READY", "URL", "RESTARTS", ""):
-        table.add_column(head, overflow="fold", no_wrap=head in ("NAME", "READY", "URL"))
-    colours = {"True": "green", "False": "red"}
-    for row in rows:
-        name = Text(row.name, "bold" if row.is_service else "")
-        ready = Text(row.ready, colours.get(row.ready, "yellow"))
-        restarts = str(row.restarts) if row.restarts else ""
-        table.add_row(name, ready, Text(row.url), restarts, Text(row.message, "dim"))
-    if not rows:
-        table.add_row("nothing is applied yet", "", "", "", "")
-    return table
 
 
 def _stop(daemon: Daemon) -> None:
