@@ -13,7 +13,7 @@ PORTS = "HTTP on 127.0.0.1:8080, gRPC on 127.0.0.1:8081"
 LONG = "team-with-a-long-name/an-inference-service-with-a-rather-long-name"
 REASON = (
     "kserve-tritonserver runs what is in the image nvcr.io/nvidia/tritonserver; in its place "
-    "Nerite serves onnx and triton, not tensorrt: give the runtime a 'command' that is on this machine"
+    "Nerite serves onnx and triton, not tensorrt: give the runtime a 'command' that is here"
 )
 ROWS = [
     Row("default/iris", "True", "http://127.0.0.1:8080/serving/default/iris"),

@@ -118,6 +118,37 @@ def test_as_many_rows_as_one_likes(server: Server, model: str, predictions: dict
     np.testing.assert_allclose(answer, predictions[model], rtol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["linear", "boosted", "light"])
+def test_columns_may_come_as_inputs_of_their_own(
+    server: Server, model: str, predictions: dict[str, Any]
+) -> None:
+    """As clients of KServe and MLServer send data frames."""
+    rows, names = ROWS[:5].astype(np.float32), ("sepal", "petal", "x", "y")
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        columns = []
+        for index, name in enumerate(names):
+            column = np.ascontiguousarray(rows[:, index : index + 1])
+            # One of whole numbers, and one without the second dimension.
+            column = column.astype(np.int64) if name == "x" else column
+            column = column.ravel() if name == "y" else column
+            tensor = tritonclient.grpc.InferInput(
+                name, column.shape, np_to_triton_dtype(column.dtype)
+            )
+            tensor.set_data_from_numpy(column)
+            columns.append(tensor)
+        whole = rows.copy()
+        whole[:, 2] = whole[:, 2].astype(np.int64)
+        answer = client.infer(model, columns, parameters={"content_type": "pd"})
+        np.testing.assert_array_equal(answer.as_numpy("output-0"), ask(server, model, whole))
+        with pytest.raises(InferenceServerException, match=r"Expected \[-1,4\], got \[5,3\]"):
+            client.infer(model, columns[:3], parameters={"content_type": "pd"})
+        # Without the parameter one input is looked at, as KServe's servers do.
+        other = tritonclient.grpc.InferInput("input-0", rows.shape, "FP32")
+        other.set_data_from_numpy(rows)
+        found = client.infer(model, [*columns, other]).as_numpy("output-0")
+        np.testing.assert_allclose(found, predictions[model][:5], rtol=1e-6)
+
+
 def test_metadata_tells_the_shape_that_is_answered(server: Server) -> None:
     with urlopen(f"{server.http_url}/v2/models/linear", timeout=10) as reply:
         told = json.load(reply)

@@ -136,8 +136,6 @@ def test_every_answer_has_its_content_type(
         # KServe: 200, null or infinity taken for a number
         ({"inputs": [{**TENSOR, "data": [None, *DATA[1:]]}]}, "Unable to parse 'data'"),
         ({"inputs": [{**TENSOR, "data": [1e39, *DATA[1:]]}]}, "contains infinity or a value too"),
-        # KServe: 200, and the second one is forgotten
-        ({"inputs": [TENSOR, {**TENSOR, "name": "b"}]}, "expected 1 inputs but got 2 inputs"),
     ],
 )
 def test_a_mistake_of_the_client_is_400_with_one_text(

@@ -6,6 +6,7 @@
 //! client may send without limit elsewhere is bounded here or in the codec before memory is taken for it.
 
 mod as_kserve;
+mod columns;
 pub(crate) mod size;
 
 use std::fmt::Write;

@@ -6,7 +6,6 @@ Pure text in, text out. Which facts are shown is decided by the command that sho
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +22,7 @@ class Paint:
     @classmethod
     def for_stdout(cls) -> Paint:
         """Colours if standard output is a terminal, and nobody asked for none."""
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        return cls(is_terminal(sys.stdout) and not plain)
+        return cls(is_terminal(sys.stdout) and not _is_refused())
 
     def bold(self, text: str) -> str:
         """For names that the eye looks for."""
@@ -53,6 +51,12 @@ class Paint:
 
     def _wrap(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.enabled else text
+
+
+def _is_refused() -> bool:
+    from nerite.server.environment import refuses_colour
+
+    return refuses_colour()
 
 
 def is_terminal(stream: TextIO) -> bool:

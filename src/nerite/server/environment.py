@@ -32,6 +32,11 @@ def is_cpu_only() -> bool:
     return "TRITON_SERVER_CPU_ONLY" in os.environ
 
 
+def refuses_colour() -> bool:
+    """Whether the user wants no colours (no-color.org), or has a terminal that shows none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
 def inherited() -> dict[str, str]:
     """The variables that processes started from here get."""
     return dict(os.environ)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What KServe's own servers of tabular models accept beyond the declaration, made into what is declared.
 //!
-//! They look at the first input's rows alone: it may have any name, and any type of number. Whatever a
+//! They look at one input's rows alone: it may have any name, and any type of number. Columns that come as
+//! inputs of their own are joined before (`columns`). Whatever a
 //! number is rounded to here is what it would be had the client sent the declared type; one that FP32 does
 //! not hold at all is refused.
 
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::with_id;
+use super::{columns, with_id};
 use crate::DataType;
 use crate::error::Error;
 use crate::message::{InferRequest, Tensor};
@@ -19,6 +20,7 @@ use crate::spec::ModelSpec;
 /// # Errors
 /// If a value is none in the declared type.
 pub fn adapt(request: &mut InferRequest, spec: &ModelSpec) -> Result<(), Error> {
+    columns::gather(request, spec)?;
     let ([tensor], [declared]) = (&mut request.inputs[..], &spec.inputs[..]) else {
         return Ok(());
     };
@@ -43,7 +45,7 @@ pub fn adapt(request: &mut InferRequest, spec: &ModelSpec) -> Result<(), Error> 
 
 /// The elements as FP32; `None` if they are no numbers, or broken off.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-fn numbers(tensor: &Tensor) -> Option<Result<Bytes, f64>> {
+pub(super) fn numbers(tensor: &Tensor) -> Option<Result<Bytes, f64>> {
     let data = &tensor.data[..];
     let made = match tensor.datatype {
         DataType::Bool => each(data, |[byte]| f32::from(u8::from(byte != 0))),
