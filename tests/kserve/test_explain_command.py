@@ -74,6 +74,11 @@ TRAPS = [
     ("the empty version", ", version: ''", "", ("{name: f,", "{name: f, version: '1',"),
      'it has "1": write that'),
     ("a name in another case", "", "", ("{name: f,", "{name: F,"), 'write "F"'),
+    ("a name with a slip", "", "", ("{name: f,", "{name: ff,"), 'did you mean the format "ff"?'),
+    ("a protocol in another case", "", ", protocolVersion: V2", ("", ""), 'write "v2"'),
+    ("a protocol with too many words", "", ", protocolVersion: http-v1", ("", ""), 'write "v1"'),
+    ("the protocol of a named runtime", "", ", runtime: rt, protocolVersion: V1", ("", ""),
+     'write "v1"'),
     ("multi-model", "", "", ("protocolVersions", "multiModel: true\n  protocolVersions"),
      'set runtime: "rt"'),
     ("the empty runtime", "", ", runtime: ''", ("", ""), "leave `runtime` out"),
@@ -98,7 +103,8 @@ def test_each_trap_is_told_with_its_remedy(
     # The version itself, where KServe prints the address of it.
     asked = f"no runtime found to support predictor with model type: {{f {version}}}"
     named = "No ServingRuntimes or ClusterServingRuntimes with the name: "
-    assert found["error"] == asked or found["error"].startswith(named)
+    refused = "specified runtime rt does not support specified protocol version"
+    assert found["error"] in (asked, refused) or found["error"].startswith(named)
     assert found["candidates"][0]["outcome"] == "rejected"
 
 

@@ -91,6 +91,8 @@ DEFECTS: Final[tuple[tuple[str, str, str], ...]] = (
     ("gRPC: loading a loaded model is INTERNAL", "", "grpc/load"),
     ("gRPC: unloading works and answers INTERNAL, loading an unknown one is UNKNOWN",
      HERE, "test_grpc_loads_and_unloads_and_says_so"),
+    ("gRPC: its own messages for that, which nobody else understands",
+     HERE, "test_kserves_own_messages_load_and_unload"),
     ("one model a server", "server.test_repository_control", "test_a_star_loads_all"),
     # Readiness.
     ("ready without any model", BEHAVIOUR, "test_a_model_that_failed_makes_the_server_unready"),
@@ -230,6 +232,17 @@ def test_grpc_loads_and_unloads_and_says_so(server: Server) -> None:
                 service_pb2.RepositoryModelLoadRequest(model_name="nobody")
             )
     assert "failed to load 'nobody'" in refused.value.details()  # type: ignore[attr-defined]
+
+
+def test_kserves_own_messages_load_and_unload(server: Server) -> None:
+    """Their only field, the model's name, is where Triton's messages have the repository."""
+    name = b"\x0a\x05named"
+    with grpc.insecure_channel(server.grpc_url) as channel:
+        for verb, ready in (("Unload", False), ("Load", True)):
+            call = channel.unary_unary(f"/inference.GRPCInferenceService/RepositoryModel{verb}")
+            assert call(name, timeout=10) == name + b"\x10\x01"
+            with grpcclient.InferenceServerClient(server.grpc_url) as client:
+                assert client.is_model_ready("named") is ready
 
 
 def test_grpc_takes_more_than_eight_mebibytes(server: Server) -> None:

@@ -55,13 +55,30 @@ pub async fn over_http(
 /// What the control plane answers.
 pub async fn over_grpc(
     load: bool,
-    asked: proto::RepositoryModelRequest,
+    mut asked: proto::RepositoryModelRequest,
     sight: Sight<'_>,
     shared: &Shared,
 ) -> Result<Bytes, Error> {
+    let as_kserve = is_kserves(&asked);
+    if as_kserve {
+        asked.model_name = std::mem::take(&mut asked.repository_name);
+    }
+    let answer = if as_kserve {
+        frame(&proto::KServeModelResponse {
+            model_name: asked.model_name.clone(),
+            done: true,
+        })
+    } else {
+        frame(&proto::RepositoryModelResponse {})
+    };
     let payload = payload_of(asked, sight.patterns());
     shared.control.ask(verb(load), payload).await?;
-    Ok(frame(&proto::RepositoryModelResponse {}))
+    Ok(answer)
+}
+
+/// Whether it is KServe's message, whose only field, the model's name, is where Triton's has the repository.
+fn is_kserves(asked: &proto::RepositoryModelRequest) -> bool {
+    asked.model_name.is_empty() && !asked.repository_name.is_empty() && asked.parameters.is_empty()
 }
 
 fn payload_of(asked: proto::RepositoryModelRequest, reach: Option<&[String]>) -> Bytes {

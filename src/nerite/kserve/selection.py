@@ -9,11 +9,11 @@ a hint where the failure is one that people commonly run into.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from nerite.kserve import near_misses
 from nerite.kserve.admission import Cluster, key_of
 from nerite.kserve.documents import Object
 from nerite.kserve.resources import Resource
@@ -73,6 +73,8 @@ class Request:
     protocol: str | None
     runtime: str | None
     multi_node: bool
+    unknown: bool = False
+    """Whether no runtime at all knows a format of that name."""
 
     @property
     def label(self) -> str:
@@ -97,6 +99,8 @@ def select_runtime(predictor: Object, namespace: str, cluster: Cluster) -> Selec
     """Decide for a defaulted predictor that has a `model`."""
     request = request_of(predictor, namespace)
     ordered = candidate_order(request, cluster)
+    known = {entry["name"] for runtime in ordered for entry in _formats(runtime)}
+    request = replace(request, unknown=request.format_name not in known)
     # The empty name counts as a name, in KServe too.
     if request.runtime is not None:
         return _named(request, ordered)
@@ -128,9 +132,14 @@ def lowest_protocol(runtime: Resource) -> tuple[int, str | None]:
     return min(ranked, key=lambda pair: pair[0], default=(_UNKNOWN_PROTOCOL, None))
 
 
+def _formats(runtime: Resource) -> list[Object]:
+    entries: list[Object] = runtime.spec.get("supportedModelFormats", [])
+    return entries
+
+
 def _priority(runtime: Resource, format_name: str) -> int | None:
     # The first entry of that name counts, whatever its version and autoSelect.
-    for entry in runtime.spec.get("supportedModelFormats", []):
+    for entry in _formats(runtime):
         if entry["name"] == format_name:
             priority: int | None = entry.get("priority")
             return priority
@@ -204,7 +213,7 @@ def _serves_one_model(_: Request, runtime: Resource) -> Rejection | None:
 
 
 def _supports_format(request: Request, runtime: Resource) -> Rejection | None:
-    entries = runtime.spec.get("supportedModelFormats", [])
+    entries = _formats(runtime)
     automatic = [entry for entry in entries if entry.get("autoSelect")]
     if request.label in _labels(automatic):
         return None
@@ -217,24 +226,15 @@ def _supports_format(request: Request, runtime: Resource) -> Rejection | None:
     same = [entry for entry in entries if entry["name"] == request.format_name]
     if same:
         return _version_differs(request, same)
-    other_case = [e["name"] for e in entries if e["name"].lower() == request.format_name.lower()]
-    if other_case:
-        return Rejection(
-            f'it does not support the format "{request.format_name}"',
-            f'format names are compared by case: write "{other_case[0]}"',
-        )
-    return Rejection(f'it does not support the format "{request.format_name}"')
+    names = [entry["name"] for entry in entries] if request.unknown else []
+    hint = near_misses.of_format(request.format_name, names)
+    return Rejection(f'it does not support the format "{request.format_name}"', hint)
 
 
 def _version_differs(request: Request, entries: list[Object]) -> Rejection:
     versions = [entry["version"] for entry in entries if "version" in entry]
     criterion = f'it does not support version "{request.version}" of "{request.format_name}"'
-    if not versions:
-        hint = "its entry has no version, and such an entry never matches a model that gives one"
-        return Rejection(criterion, f"{hint}: leave modelFormat.version out")
-    known = ", ".join(f'"{version}"' for version in dict.fromkeys(versions))
-    hint = f"versions are compared as text, and it has {known}: write that, or leave version out"
-    return Rejection(criterion, hint)
+    return Rejection(criterion, near_misses.of_version(versions))
 
 
 def _speaks_protocol(request: Request, runtime: Resource) -> Rejection | None:
@@ -249,7 +249,12 @@ def _speaks_protocol(request: Request, runtime: Resource) -> Rejection | None:
             f"it does not speak v1, which is asked for when protocolVersion is not set ({spoken})",
             f"set protocolVersion: {best} on the model",
         )
-    return Rejection(f"it does not speak {asked} ({spoken})")
+    return _other_protocol(asked, protocols)
+
+
+def _other_protocol(asked: str, protocols: list[str]) -> Rejection:
+    criterion = f"it does not speak {asked} ({', '.join(protocols)})"
+    return Rejection(criterion, near_misses.of_protocol(asked, protocols))
 
 
 def _has_the_nodes(request: Request, runtime: Resource) -> Rejection | None:
@@ -266,7 +271,8 @@ def _named(request: Request, ordered: list[Resource]) -> Selection:
     name = request.runtime
     named = next((runtime for runtime in ordered if runtime.name == name), None)
     failure, rejection = _refusal(request, named)
-    nearest = _nearest(name or "", ordered) if named is None else ""
+    names = [runtime.name for runtime in ordered]
+    nearest = near_misses.of_runtime(name or "", names) if named is None else ""
     candidates = []
     for runtime in ordered:
         if runtime is named:
@@ -286,13 +292,6 @@ def _named(request: Request, ordered: list[Resource]) -> Selection:
     return Selection(None if failure else named, failure, tuple(candidates))
 
 
-def _nearest(name: str, runtimes: list[Resource]) -> str:
-    """The runtime that was probably meant: one whose name holds `name`, or is most like it."""
-    names = [runtime.name for runtime in runtimes]
-    holding = [other for other in names if name and name in other]
-    return next(iter(holding or difflib.get_close_matches(name, names, n=1)), "")
-
-
 def _refusal(
     request: Request, named: Resource | None
 ) -> tuple[Failure, Rejection] | tuple[None, None]:
@@ -308,11 +307,10 @@ def _refusal(
     protocols = named.spec.get("protocolVersions", [])
     if request.protocol is not None and protocols and request.protocol not in protocols:
         what = "does not support specified protocol version"
-        spoken = ", ".join(protocols)
-        rejection = Rejection(f"it does not speak {request.protocol} ({spoken})")
+        rejection = _other_protocol(request.protocol, protocols)
         failure = Failure("NoSupportingRuntime", f"Specified runtime {what}", f"{start} {what}")
         return failure, rejection
-    if request.label not in _labels(named.spec.get("supportedModelFormats", [])):
+    if request.label not in _labels(_formats(named)):
         what = "does not support specified framework/version"
         found = _supports_format(request, named)
         rejection = found or Rejection("it does not support the format")

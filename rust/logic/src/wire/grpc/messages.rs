@@ -255,6 +255,15 @@ pub struct RepositoryModelRequest {
 #[derive(Clone, PartialEq, Message)]
 pub struct RepositoryModelResponse {}
 
+/// The same of KServe's, which has the same service with other fields: `isLoaded` or `isUnloaded`.
+#[derive(Clone, PartialEq, Message)]
+pub struct KServeModelResponse {
+    #[prost(string, tag = "1")]
+    pub model_name: String,
+    #[prost(bool, tag = "2")]
+    pub done: bool,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct TraceSettingValue {
     #[prost(string, repeated, tag = "1")]
