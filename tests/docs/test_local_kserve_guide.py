@@ -38,7 +38,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
     environment = {**os.environ, "NERITE_HOME": str(home), "PATH": path}
     monkeypatch.chdir(tmp_path)
     blocks = BLOCKS.findall(text)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     start = next(i for i, block in enumerate(blocks) if block[2].startswith("nerite up"))
     for name, kind, block in blocks[:start]:
         if kind == "python":
@@ -62,9 +62,11 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
                 )
             else:
                 shown.append(follow(block, tmp_path, environment))
-        verbs, asked, by_grpc, canary, _, of_graph = shown
+        verbs, forms, asked, by_grpc, canary, _, of_graph = shown
         assert "inferenceservice.serving.kserve.io/irises condition met" in verbs
         assert "InferenceService [irises] is Ready" in verbs
+        assert "inferenceservice.serving.kserve.io/irises " in forms
+        assert re.search(r"NAME +READY\nirises +True\n", forms)
         assert '"data":[0' in asked.replace(" ", "")
         assert asked.count('"name":"irises"') == 3
         assert by_grpc == "[0]\n"
