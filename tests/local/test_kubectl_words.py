@@ -109,6 +109,20 @@ def test_everything_of_a_kind_or_a_label_is_deleted(full: Up) -> None:
     assert full.run("delete", "clusterservingruntimes", "--all").stdout == ""
 
 
+def test_what_says_nothing_is_no_success(full: Up, tmp_path: Path) -> None:
+    """`apply` of an empty file and `wait` for no name did nothing, and exited with 0."""
+    (tmp_path / "empty.yaml").write_text("# later\n")
+    for words, said in (
+        (("apply", "-f", tmp_path / "empty.yaml"), "no objects passed to apply"),
+        (("wait", "isvc"), "no name was specified"),
+        (("logs", "one"), "no log of any process of one: nothing was started"),
+        (("logs", "one", "--component", "transformer"), "no log of component 'transformer' of one"),
+        (("up", "--http-port", "70000"), "--http-port: 70000 is out of range"),
+    ):
+        ran = full.run(*words)
+        assert (ran.returncode, said in ran.stderr) == (1, True), ran
+
+
 @pytest.mark.parametrize("text", ["=", "a=b=c", "a in b", "!a=b", "a,,b", "a notin"])
 def test_what_is_no_selector_is_told(text: str) -> None:
     with pytest.raises(InvalidArgument, match="is not understood at"):

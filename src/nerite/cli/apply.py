@@ -19,7 +19,12 @@ def apply(files: Filenames) -> None:
 
     The daemon is `nerite up`. A relative storageUri is meant from the file that holds it.
     """
-    for result in daemon_client().apply(read_manifests(files)):
+    from nerite.kserve.documents import read_documents
+
+    manifests = read_manifests(files)
+    if not any(read_documents(text, shown) for shown, _, text in manifests):
+        raise InvalidArgument(f"no objects passed to apply: {', '.join(files)}")
+    for result in daemon_client().apply(manifests):
         typer.echo(f"{result['shown']} {result['outcome']}")
 
 

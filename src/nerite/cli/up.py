@@ -21,7 +21,7 @@ import typer
 
 from nerite.cli.manifests import MaybeFilenames, read_manifests
 from nerite.cli.screen import is_terminal
-from nerite.errors import InternalError
+from nerite.errors import InternalError, InvalidArgument
 
 if TYPE_CHECKING:
     from nerite.local.daemon import Daemon
@@ -65,6 +65,9 @@ def up(  # noqa: PLR0917 - typer calls it by names
     from nerite.local.settings import Settings, claims_of, socket_path
     from nerite.server.environment import home_folder, inherited
 
+    for flag, port in (("--http-port", http_port), ("--grpc-port", grpc_port)):
+        if not 0 <= port <= 65535:
+            raise InvalidArgument(f"{flag}: {port} is out of range; 0 (any) to 65535 are ports")
     home = home_folder()
     settings = Settings(home, builtin, trust, claims_of(claims or []))
     manifests = read_manifests(files or [])

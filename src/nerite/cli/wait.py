@@ -33,7 +33,10 @@ def wait(
 
     kind, status = _condition(wanted)
     seconds = _seconds(timeout)
-    for entry in named(words):
+    wanted_objects = named(words)
+    if not all(entry.names for entry in wanted_objects):
+        raise InvalidArgument("resource(s) were provided, but no name was specified")
+    for entry in wanted_objects:
         for name in entry.names:
             where = namespace_of(entry.kind, namespace)
             shown = Change(entry.kind, where, name, "").shown

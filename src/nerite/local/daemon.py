@@ -257,7 +257,10 @@ class Daemon:
         with self._lock:
             keys = self._services.log_keys((namespace, name), component)
             if not keys:
-                raise NotFound(not_found("InferenceService", name))
+                if not self._catalog.objects("InferenceService", namespace, name):
+                    raise NotFound(not_found("InferenceService", name))
+                told = f"component '{component}'" if component else "any process"
+                raise NotFound(f"there is no log of {told} of {name}: nothing was started")
             logs = [key for key in self._logs for prefix in keys if key.startswith(f"{prefix}/")]
             logs.sort(key=lambda key: key.endswith(f"/{FETCH_LOG}"))
             chosen = [key for key in logs if not container or key.endswith(f"/{container}")]
