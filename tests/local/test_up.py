@@ -127,10 +127,12 @@ def test_without_trust_a_pickle_is_refused_and_the_status_says_how(
 def test_what_cannot_run_here_says_what_it_would_take(daemon: Up, tmp_path: Path) -> None:
     file = write(tmp_path / "a.yaml", isvc("scores", "mlflow", "/nowhere"))
     daemon.run("apply", "-f", file)
-    value = daemon.service("scores")
-    ready = condition(value, "PredictorReady")
-    assert ready["status"] == "False"
-    assert "in the place of mlserver Nerite serves" in ready["message"]
+    told = "in the place of mlserver Nerite serves"
+    # The supervisor looks at it a moment after it was applied.
+    value = daemon.watch(
+        "scores", lambda v: told in condition(v, "PredictorReady").get("message", "")
+    )
+    assert condition(value, "PredictorReady")["status"] == "False"
     assert daemon.processes("scores") == []
 
 
