@@ -104,6 +104,9 @@ class Component:
     """What answers in the place of replicas."""
     absent: str | None = None
     """Why nobody answers, told to clients when there is no replica."""
+    at: str = ""
+    """What goes before the path of every request to its replicas: `/graphs/default/name` leads to a
+    graph that a Nerite server runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,7 @@ def _component(service: Service, component: Component, hosts: list[str]) -> dict
     return {
         "name": component.name,
         "hosts": hosts,
+        "at": component.at,
         "timeout_secs": component.timeout,
         "absent": component.absent,
         "concurrency": component.concurrency,

@@ -56,8 +56,10 @@ def graph_of(
         name: {**node, "steps": [_step(step, namespace, path_of) for step in _steps(node)]}
         for name, node in spec["nodes"].items()
     }
-    step_timeout = (spec.get("routerTimeouts") or {}).get("serviceClient")
-    return Graph(nodes, spec.get("timeout"), step_timeout, tuple(propagate_headers))
+    whole, step = spec.get("timeout"), (spec.get("routerTimeouts") or {}).get("serviceClient")
+    # KServe admits any number; one that is no time is no limit.
+    whole, step = (limit if limit and limit > 0 else None for limit in (whole, step))
+    return Graph(nodes, whole, step, tuple(propagate_headers))
 
 
 def _steps(node: Mapping[str, Any]) -> list[Object]:

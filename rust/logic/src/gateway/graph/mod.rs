@@ -8,6 +8,7 @@
 mod reading;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -92,8 +93,28 @@ pub enum Target {
         /// Path and query.
         path: String,
     },
+    /// A path of the server that runs the graph.
+    Path(String),
     /// Nobody: the reason.
     Unusable(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(index) => write!(f, "node {index}"),
+            Self::Url {
+                tls,
+                authority,
+                path,
+            } => {
+                let scheme = if *tls { "https" } else { "http" };
+                write!(f, "{scheme}://{authority}{path}")
+            }
+            Self::Path(path) => f.write_str(path),
+            Self::Unusable(_) => f.write_str("a URL that is not usable"),
+        }
+    }
 }
 
 /// What one step, node or graph answered.
@@ -168,7 +189,7 @@ impl Step {
 
     fn speaks_v2(&self) -> bool {
         match &self.target {
-            Target::Url { path, .. } => {
+            Target::Url { path, .. } | Target::Path(path) => {
                 let path = path.split('?').next().unwrap_or_default();
                 path.contains("/v2/models/") && path.ends_with("/infer")
             }
