@@ -51,7 +51,7 @@ pub mod connection;
 mod dialects;
 mod failure;
 mod generate;
-mod graph;
+pub mod graph;
 mod grpc_stream;
 mod in_parts;
 mod infer;

@@ -45,7 +45,7 @@ impl Components<'_> {
             let asked = Asked {
                 headers: call.headers.clone(),
                 payload: call.input,
-                depth: call.depth + 1,
+                trail: call.trail.below(),
             };
             return run(flow, asked, self).await;
         }

@@ -16,7 +16,7 @@ mod connections;
 mod failures;
 mod gate;
 mod graph;
-mod hops;
+pub(crate) mod hops;
 pub(crate) mod live;
 mod payload_log;
 mod proxy;

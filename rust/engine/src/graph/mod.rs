@@ -3,10 +3,14 @@
 //! means is decided in `nerite_logic::gateway::graph`; who answers it is whoever runs the graph ([`Steps`]):
 //! the gateway asks components, a server its own models.
 
+pub mod hosted;
 pub mod outside;
+mod own;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -28,6 +32,8 @@ use crate::http::HEADER_LENGTH;
 pub const READY: &str = "/readyz";
 /// Nodes within nodes, and graphs within graphs; more is a circle.
 const DEEPEST: usize = 32;
+/// Nodes that one request may come to: circles within circles would double at each turn.
+const MOST: usize = 4096;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -41,6 +47,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Its nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.graph.nodes
+    }
+
     /// Makes a graph live.
     ///
     /// # Errors
@@ -66,8 +78,37 @@ pub struct Asked {
     pub headers: HeaderMap,
     /// Its body.
     pub payload: Payload,
-    /// How many graphs it came through.
-    pub depth: usize,
+    /// What it came through.
+    pub trail: Trail,
+}
+
+/// The nodes and graphs that lie above a node, and how many the request came to in all.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    depth: usize,
+    visited: Arc<AtomicUsize>,
+}
+
+impl Trail {
+    /// One node or graph further down.
+    #[must_use]
+    pub fn below(&self) -> Self {
+        Self {
+            depth: self.depth + 1,
+            visited: Arc::clone(&self.visited),
+        }
+    }
+
+    fn enter(&self, node: &Node) -> Result<(), Stopped> {
+        let visited = self.visited.fetch_add(1, Ordering::Relaxed);
+        let text = match (self.depth > DEEPEST, visited >= MOST) {
+            (false, false) => return Ok(()),
+            (true, _) => format!("lies {DEEPEST} nodes deep: a circle"),
+            (_, true) => format!("comes after {MOST} others: a circle"),
+        };
+        let text = format!("node \"{}\" {text}", node.name);
+        Err(Stopped::Cause(text))
+    }
 }
 
 impl Asked {
@@ -78,7 +119,7 @@ impl Asked {
         Self {
             headers,
             payload: Payload { body, json_length },
-            depth: 0,
+            trail: Trail::default(),
         }
     }
 }
@@ -91,8 +132,8 @@ pub struct Call<'c> {
     pub headers: &'c HeaderMap,
     /// What it is asked.
     pub input: Payload,
-    /// How many nodes and graphs lie above it.
-    pub depth: usize,
+    /// What lies above it.
+    pub trail: &'c Trail,
 }
 
 /// Whoever answers the steps of a graph.
@@ -177,7 +218,7 @@ pub async fn run(flow: &Flow, asked: Asked, steps: &impl Steps) -> Outcome {
         steps,
         headers,
     };
-    run.node(flow.graph.root, asked.payload, asked.depth).await
+    run.node(flow.graph.root, asked.payload, asked.trail).await
 }
 
 /// The headers of a step: those that go to every step, and what its body is.
@@ -206,28 +247,25 @@ struct Run<'r, S> {
 }
 
 impl<S: Steps> Run<'_, S> {
-    fn node(&self, index: usize, request: Payload, depth: usize) -> Boxed<'_> {
+    fn node(&self, index: usize, request: Payload, trail: Trail) -> Boxed<'_> {
         Box::pin(async move {
             let Some(node) = self.flow.graph.nodes.get(index) else {
                 return Err(Stopped::Cause(format!("the graph has no node {index}")));
             };
-            if depth > DEEPEST {
-                let text = format!("node \"{}\" lies {DEEPEST} nodes deep: a circle", node.name);
-                return Err(Stopped::Cause(text));
-            }
+            trail.enter(node)?;
             match &node.router {
-                Router::Sequence => self.sequence(node, &request, depth).await,
-                Router::Switch => self.step(node.choose(&request)?, request, depth).await,
+                Router::Sequence => self.sequence(node, &request, &trail).await,
+                Router::Switch => self.step(node.choose(&request)?, request, &trail).await,
                 Router::Splitter => {
                     let turn = self.flow.shares.get(index).and_then(|s| s.lock().turn());
                     match turn.and_then(|turn| node.steps.get(turn)) {
-                        Some(step) => self.step(step, request, depth).await,
+                        Some(step) => self.step(step, request, &trail).await,
                         None => Err(no_steps(node)),
                     }
                 }
                 Router::Ensemble => {
                     let steps = node.steps.iter();
-                    let steps = steps.map(|step| self.step(step, request.clone(), depth));
+                    let steps = steps.map(|step| self.step(step, request.clone(), &trail));
                     node.merge(&all(steps.collect()).await?)
                 }
                 Router::Unknown(name) => Err(Stopped::Cause(format!("invalid route type: {name}"))),
@@ -235,14 +273,14 @@ impl<S: Steps> Run<'_, S> {
         })
     }
 
-    async fn sequence(&self, node: &Node, request: &Payload, depth: usize) -> Outcome {
+    async fn sequence(&self, node: &Node, request: &Payload, trail: &Trail) -> Outcome {
         let mut previous: Option<Answer> = None;
         for step in &node.steps {
             if step.before(previous.as_ref())? == Before::End {
                 break;
             }
             let input = step.input(request, previous.as_ref());
-            let answer = self.step(step, input, depth).await?;
+            let answer = self.step(step, input, trail).await?;
             if step.hard && !answer.is_success() {
                 return Ok(answer);
             }
@@ -251,16 +289,16 @@ impl<S: Steps> Run<'_, S> {
         previous.ok_or_else(|| no_steps(node))
     }
 
-    fn step<'s>(&'s self, step: &'s Step, input: Payload, depth: usize) -> Boxed<'s> {
+    fn step<'s>(&'s self, step: &'s Step, input: Payload, trail: &'s Trail) -> Boxed<'s> {
         match &step.target {
-            Target::Node(index) => self.node(*index, input, depth + 1),
+            Target::Node(index) => self.node(*index, input, trail.below()),
             Target::Unusable(why) => Box::pin(async move { Err(Stopped::Cause(why.clone())) }),
             target => Box::pin(async move {
                 let call = self.steps.ask(Call {
                     target,
                     headers: &self.headers,
                     input,
-                    depth,
+                    trail,
                 });
                 let limit = self.flow.graph.step_timeout_secs;
                 match limit.map(Duration::from_secs_f64) {

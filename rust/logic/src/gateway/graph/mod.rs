@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::condition::{Document, holds};
 use super::payload::{self, Payload};
@@ -252,4 +253,11 @@ impl Node {
 pub fn cause(text: &str) -> Bytes {
     let cause = serde_json::Value::from(text);
     format!(r#"{{"error":"Failed to process request","cause":{cause}}}"#).into()
+}
+
+/// The SHA-256 of a definition, as hexadecimal digits.
+#[must_use]
+pub fn digest(written: &[u8]) -> String {
+    let bytes = Sha256::digest(written);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
