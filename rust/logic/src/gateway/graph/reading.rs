@@ -105,8 +105,12 @@ fn router(name: &str) -> Router {
 
 /// Reads a part of a graph; `what` names it.
 fn read<T: DeserializeOwned>(value: Value, what: impl Fn() -> String) -> Result<T, Error> {
-    serde_json::from_value(value)
-        .map_err(|why| Error::invalid(format!("{} is not usable: {why}", what())))
+    let wrong = |why: &str| Error::invalid(format!("{} is not usable: {why}", what()));
+    // A list would be read as the members in their order.
+    if !value.is_object() {
+        return Err(wrong(&format!("it is {value}, expected a JSON object")));
+    }
+    serde_json::from_value(value).map_err(|why| wrong(&why.to_string()))
 }
 
 fn steps(
