@@ -87,7 +87,7 @@ def test_only_its_own_path_changes_a_graph(server: Server) -> None:
     ("graph", "named"),
     [
         ("{", "its definition is not JSON: EOF"),
-        ("[]", "the graph is not usable: it is [], expected a JSON object"),
+        ("[]", "the graph is not usable: it is a list, expected an object"),
         ("{}", "missing field `nodes`"),
         ('{"nodes": {}}', "the graph has no node 'root'"),
         ('{"nodes": {"root": {}}}', "node 'root' of the graph is not usable: missing field"),

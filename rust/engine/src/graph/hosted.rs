@@ -212,13 +212,18 @@ impl OwnGraph {
 }
 
 /// The graphs of which somebody may ask every model.
+pub fn seen(sight: Sight<'_>, shared: &Shared) -> Vec<Told> {
+    let table = shared.graphs.table.load();
+    table.told(|graph| sight.is_whole() || table.admits(graph, sight).is_ok())
+}
+
+/// The same, as an answer.
 pub fn list(sight: Sight<'_>, shared: &Shared) -> Reply {
     #[derive(Serialize)]
     struct List {
         graphs: Vec<Told>,
     }
-    let table = shared.graphs.table.load();
-    let graphs = table.told(|graph| sight.is_whole() || table.admits(graph, sight).is_ok());
+    let graphs = seen(sight, shared);
     json(&List { graphs })
 }
 

@@ -108,7 +108,14 @@ fn read<T: DeserializeOwned>(value: Value, what: impl Fn() -> String) -> Result<
     let wrong = |why: &str| Error::invalid(format!("{} is not usable: {why}", what()));
     // A list would be read as the members in their order.
     if !value.is_object() {
-        return Err(wrong(&format!("it is {value}, expected a JSON object")));
+        let kind = match value {
+            Value::Array(_) => "a list",
+            Value::String(_) => "a text",
+            Value::Number(_) => "a number",
+            Value::Bool(_) => "a truth value",
+            _ => "null",
+        };
+        return Err(wrong(&format!("it is {kind}, expected an object")));
     }
     serde_json::from_value(value).map_err(|why| wrong(&why.to_string()))
 }
