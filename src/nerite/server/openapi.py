@@ -112,7 +112,7 @@ def _graph_paths(graph: Mapping[str, Any]) -> Schema:
     tag = f"{graph['namespace']}/{graph['name']}"
     path = f"/graphs/{graph['namespace']}/{graph['name']}"
     asked = _told(tag, "Ask the graph; any path below answers too", None)
-    body = {"content": {"application/json": {"schema": {}}}}
+    body: Schema = {"content": {"application/json": {"schema": {}}}}
     return {
         path: {"post": {**asked, "requestBody": {"required": True, **body}}},
         f"{path}/readyz": {"get": _told(tag, "Whether the graph is there", None)},
