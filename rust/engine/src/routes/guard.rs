@@ -352,6 +352,12 @@ impl<'a> Call<'a> {
 pub struct Sight<'a>(Option<&'a Key>);
 
 impl Sight<'_> {
+    /// Whether a key was shown.
+    #[must_use]
+    pub const fn is_keyed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether that is all of them.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -363,6 +369,18 @@ impl Sight<'_> {
     pub fn patterns(&self) -> Option<&[String]> {
         let key = self.0.filter(|key| !key.is_for_all());
         key.map(Key::patterns)
+    }
+
+    /// Whether a model is among them.
+    ///
+    /// # Errors
+    /// What the key is not for.
+    pub fn admits(&self, model: &str) -> Result<(), Error> {
+        let asker = Asker {
+            key: self.0,
+            may_manage: false,
+        };
+        Need::AnyKey.met(asker, Subject::Model(model), format_args!("a step"))
     }
 
     /// Whether a model is among them.
