@@ -39,6 +39,8 @@ from nerite.local.storage import is_elsewhere
 from nerite.local.variables import Unknown, variables_of
 
 STOP = "serving.kserve.io/stop"
+#: `Component.lives_in` of what any shared process may take.
+SHARED = "shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,12 @@ class Component:
     """So many copies of it run."""
     needs: str = ""
     """The component whose address it is told, so that one must be up first."""
+    lives_in: str = ""
+    """In whose process its model is: a component's key, or `SHARED`; empty if it has its own."""
+    model: str = ""
+    """The name under which it is loaded there."""
+    hosts_models: bool = False
+    """Whether models of others are put into its process."""
 
     @property
     def key(self) -> str:
@@ -71,6 +79,8 @@ class Component:
         """Changes exactly if the processes must be started anew."""
         sources = [[asdict(s) for s in self.sources], self.credentials]
         value = [[asdict(c) for c in self.containers], sources if self.credentials else sources[0]]
+        if self.lives_in or self.hosts_models:
+            value.append([self.lives_in, self.model, self.hosts_models])
         text = json.dumps(value, sort_keys=True, default=sorted)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
