@@ -52,6 +52,14 @@ def up(  # noqa: PLR0917 - typer calls it by names
     trust: Annotated[
         bool, typer.Option("--trust", help="Load files that can run code (pickle, joblib).")
     ] = False,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="Models share a process where they can; the annotation nerite.dev/shared decides "
+            "for one service.",
+        ),
+    ] = False,
     http_port: Annotated[
         int, typer.Option(help="Where all services answer, by host or path; 0: any free port.")
     ] = 8080,
@@ -72,7 +80,7 @@ def up(  # noqa: PLR0917 - typer calls it by names
     from nerite.server.environment import home_folder, inherited
 
     home = home_folder()
-    settings = Settings(home, builtin, trust, claims_of(claims or []))
+    settings = Settings(home, builtin, trust, claims_of(claims or []), shared)
     manifests = read_manifests(files or [])
     documents = [d for shown, _, text in manifests for d in read_documents(text, shown)]
     path = socket_path(home)

@@ -29,6 +29,7 @@ from nerite.local.database import Database
 from nerite.local.events import Events
 from nerite.local.fetching import FETCH_LOG
 from nerite.local.graphs import Graphs
+from nerite.local.hosts import shared_host
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
 from nerite.local.processes import ProcessSpawner, ThreadProber
@@ -99,6 +100,7 @@ class Daemon:
         self._catalog = Catalog(self._database, builtin_cluster(settings.builtin))
         settings.logs.mkdir(exist_ok=True, mode=0o700)
         self._spawner = ProcessSpawner(self._environment)
+        machine = Machine(self._which, sys.executable, settings.trust, settings.shared)
         tools = Tools(
             spawner=self._spawner,
             prober=ThreadProber(),
@@ -108,9 +110,9 @@ class Daemon:
             folder=settings.run,
             background=_in_background,
             front=self._gateway.address if self._gateway else None,
+            shared=lambda number: shared_host(number, machine),
         )
         self._supervisor = Supervisor(tools, self._refresh)
-        machine = Machine(self._which, sys.executable, settings.trust)
         self.events = Events()
         public_url = self._gateway.url if self._gateway else _without_gateway
         self._services = Services(self._database, machine, self.events, public_url)
@@ -209,6 +211,8 @@ class Daemon:
         """Something is different: statuses, events and routes follow."""
         with self._news:
             views = self._supervisor.views
+            if self._services.learn(views):
+                self._supervisor.want(self._services.components(self._catalog))
             self._services.look(self._catalog, views, self.clock())
             services = self._services
             self._graphs.look(self._catalog, services.status, self.clock())
@@ -258,6 +262,13 @@ class Daemon:
             keys = self._services.log_keys((namespace, name), component)
             if not keys:
                 raise NotFound(not_found("InferenceService", name))
+            keys += tuple(
+                copy.host
+                for key in keys
+                if key in self._supervisor.views
+                for copy in self._supervisor.views[key].copies
+                if copy.host
+            )
             logs = [key for key in self._logs for prefix in keys if key.startswith(f"{prefix}/")]
             logs.sort(key=lambda key: key.endswith(f"/{FETCH_LOG}"))
             chosen = [key for key in logs if not container or key.endswith(f"/{container}")]

@@ -49,6 +49,8 @@ class Services:
         self._numbers: dict[tuple[str, str], int] = {}
         self._rolled_out: dict[str, int] = {}
         self._seen: Views = {}
+        self._unfit: dict[tuple[str, str], str] = {}
+        """Key and digest of what was to share a process and cannot, and why."""
 
     # What is wanted.
 
@@ -68,7 +70,8 @@ class Services:
     def _of(self, rendering: Rendering, catalog: Catalog) -> Iterator[Component]:
         service = rendering.service
         share = service.spec["predictor"].get("canaryTrafficPercent", 100)
-        for component in desired_components(rendering, catalog.cluster, self._machine):
+        for desired in desired_components(rendering, catalog.cluster, self._machine):
+            component = self._housed(desired)
             self._number(component, service)
             previous = None
             if component.role == "predictor" and not component.canary and 0 <= share < 100:
@@ -78,6 +81,26 @@ class Services:
             else:
                 yield replace(component, percent=share)
                 yield replace(previous, percent=100 - share)
+
+    def _housed(self, component: Component) -> Component:
+        """The component, with a process of its own if its content needs one."""
+        why = self._unfit.get((component.key, component.digest))
+        if why is None:
+            return component
+        told = f"it has a process of its own: {why}"
+        return replace(component, lives_in="", model="", warnings=(*component.warnings, told))
+
+    def learn(self, views: Views) -> bool:
+        """Notes what turned out not to be able to share; whether others are wanted therefore."""
+        found = {
+            (copy.component.key, copy.component.digest): copy.unfit
+            for group in views.values()
+            for copy in group.copies
+            if copy.unfit
+        }
+        news = found.keys() - self._unfit.keys()
+        self._unfit |= found
+        return bool(news)
 
     def _number(self, component: Component, service: Resource) -> None:
         revision = self._database.add_revision(component.key, component.digest, service.object)
@@ -93,7 +116,8 @@ class Services:
         value = rolled_out[0].object
         document = Document(value, self._file_of(catalog, value))
         rendering = render_service(Resource("InferenceService", value, document), catalog.cluster)
-        for found in desired_components(rendering, catalog.cluster, self._machine):
+        for desired in desired_components(rendering, catalog.cluster, self._machine):
+            found = self._housed(desired)
             if found.key == component.key and found.digest != component.digest:
                 self._numbers[found.key, found.digest] = rolled_out[0].number
                 return None if found.obstacle else found
@@ -184,6 +208,7 @@ class Services:
                     "stopping": copy.stopping,
                     "pids": list(copy.pids),
                     "restarts": copy.restarts,
+                    "process": copy.host.rpartition("/")[2],
                 }
                 for copy in copies
             ],
