@@ -164,8 +164,8 @@ def describe(words: Words, namespace: Namespace = "default") -> None:
     texts = []
     for kind, value in found:
         metadata = value["metadata"]
-        is_service = kind == "InferenceService"
-        details = client.details(metadata["namespace"], metadata["name"]) if is_service else {}
+        runs = kind in ("InferenceService", "TrainedModel")
+        details = client.details(metadata["namespace"], metadata["name"], kind) if runs else {}
         texts.append(described(value, details, time.time()))
     if texts:
         typer.echo("\n\n\n".join(texts))

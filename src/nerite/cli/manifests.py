@@ -25,7 +25,7 @@ Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The namespace
 def read_manifests(paths: Sequence[Path]) -> list[tuple[str, str, str]]:
     """Each file as it is shown, its absolute path, and its text.
 
-    Objects that nothing is done about, or nothing but keeping them, are told of.
+    Objects that nothing is done about are told of.
     """
     from nerite.kserve.documents import read_documents, read_texts
 
@@ -37,9 +37,7 @@ def read_manifests(paths: Sequence[Path]) -> list[tuple[str, str, str]]:
             texts = read_texts([path])
             found += [(str(file), str(file.absolute()), text) for file, text in texts]
     for shown, _, text in found:
-        documents = read_documents(text, shown)
-        warn_of_foreign(documents)
-        warn_of_idle(documents)
+        warn_of_foreign(read_documents(text, shown))
     return found
 
 
@@ -51,15 +49,6 @@ def warn_of_foreign(documents: Sequence[Document]) -> None:
         if is_foreign(document):
             told = f"{document.value['apiVersion']} {document.kind}"
             _warn(document, f"left out: {told} is not KServe's")
-
-
-def warn_of_idle(documents: Sequence[Document]) -> None:
-    """Tells of objects that are kept and shown, but for which nothing is started."""
-    from nerite.local.catalog import NOT_RUN
-
-    for document in documents:
-        if document.kind in NOT_RUN:
-            _warn(document, f"kept, but nothing runs for it: {document.kind} is not offered yet")
 
 
 def _warn(document: Document, text: str) -> None:

@@ -134,8 +134,11 @@ def _rows(daemon: Daemon) -> list[Row]:
     from nerite.local.overview import graph_row, overview
 
     services = overview(
-        (value, daemon.details(value["metadata"]["namespace"], value["metadata"]["name"]))
-        for value in daemon.objects("InferenceService")
+        (
+            (value, daemon.details(value["metadata"]["namespace"], value["metadata"]["name"]))
+            for value in daemon.objects("InferenceService")
+        ),
+        daemon.objects("TrainedModel"),
     )
     return [*services, *(graph_row(value) for value in daemon.objects("InferenceGraph"))]
 

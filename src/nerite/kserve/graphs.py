@@ -26,6 +26,7 @@ from nerite.kserve.gateway import (
     Service,
 )
 from nerite.kserve.resources import Resource
+from nerite.kserve.workloads import is_multi_model
 
 PathOf = Callable[[str], str]
 
@@ -76,6 +77,9 @@ def path_in(cluster: Cluster, namespace: str) -> PathOf:
 
     def path_of(name: str) -> str:
         service = cluster.get("InferenceService", namespace, name)
+        if service and is_multi_model(service.spec["predictor"]):
+            # Which of its models is meant, nothing says; KServe asks the bare host too.
+            return ""
         return v2_path(name) if service and _protocol(service, cluster) == "v2" else v1_path(name)
 
     return path_of

@@ -40,6 +40,7 @@ from nerite.local.stand_ins import Machine
 from nerite.local.storage import DownloadStorage, LocalStorage, Storage
 from nerite.local.supervisor import Supervisor
 from nerite.local.tools import Tools
+from nerite.local.trained import TRAINED_SUFFIX, TrainedModels
 
 _IDLE_SECS = 60.0
 
@@ -116,6 +117,7 @@ class Daemon:
         self.events = Events()
         public_url = self._gateway.url if self._gateway else _without_gateway
         self._services = Services(self._database, machine, self.events, public_url)
+        self._trained = TrainedModels(self.events)
         self._graphs = Graphs(public_url)
         with self._lock:
             self._reconcile()
@@ -183,19 +185,30 @@ class Daemon:
         """Forgets an object; returns when its processes have ended, or after `wait` seconds."""
         with self._news:
             self._catalog.delete(key)
-            gone = self._services.keys_of((key[1], key[2])) if key[0] == "InferenceService" else ()
+            gone = self._components_of(key)
             self._reconcile()
             # Those that somebody applied again meanwhile are not waited for.
-            self._news.wait_for(
-                lambda: not self._supervisor.views.keys() & (set(gone) - self._services.keys()),
-                wait,
-            )
+            self._news.wait_for(lambda: not (self._running_keys() & set(gone)) - self._keys(), wait)
             self._forget(gone)
-            if key[0] == "InferenceService":
-                self.events.forget((key[1], key[2]))
+            if gone:
+                suffix = "" if key[0] == "InferenceService" else TRAINED_SUFFIX
+                self.events.forget((key[1], f"{key[2]}{suffix}"))
+
+    def _components_of(self, key: Key) -> tuple[str, ...]:
+        """The keys of the components that run for an object."""
+        kinds = {"InferenceService": self._services.keys_of, "TrainedModel": self._trained.keys_of}
+        return kinds[key[0]]((key[1], key[2])) if key[0] in kinds else ()
+
+    def _keys(self) -> set[str]:
+        """The keys of all components that are wanted."""
+        return self._services.keys() | self._trained.keys()
+
+    def _running_keys(self) -> set[str]:
+        """The keys of all components of which something is left."""
+        return {key.partition("@")[0] for key in self._supervisor.views}
 
     def _forget(self, components: Iterable[str]) -> None:
-        wanted = self._services.keys()
+        wanted = self._keys()
         gone = [key for key in components if key not in wanted]
         self._database.forget_components(gone)
         for component in gone:
@@ -204,17 +217,23 @@ class Daemon:
             shutil.rmtree(self.settings.logs / component, ignore_errors=True)
 
     def _reconcile(self) -> None:
-        self._supervisor.want(self._services.components(self._catalog))
+        self._want()
         self._refresh()
+
+    def _want(self) -> None:
+        services = self._services.components(self._catalog)
+        trained = self._trained.components(self._catalog.cluster, self._services.hosts_of)
+        self._supervisor.want([*services, *trained])
 
     def _refresh(self) -> None:
         """Something is different: statuses, events and routes follow."""
         with self._news:
             views = self._supervisor.views
             if self._services.learn(views):
-                self._supervisor.want(self._services.components(self._catalog))
+                self._want()
             self._services.look(self._catalog, views, self.clock())
             services = self._services
+            self._trained.look(services.status, views, self.clock())
             self._graphs.look(self._catalog, services.status, self.clock())
             graphs = self._graphs.routes(self._catalog, services.status)
             routes = RouteTable([*services.routes(views), *graphs])
@@ -237,13 +256,17 @@ class Daemon:
                 key = value["metadata"].get("namespace", ""), value["metadata"]["name"]
                 if kind == "InferenceService":
                     value["status"] = self._services.status(key) or {}
+                elif kind == "TrainedModel":
+                    value["status"] = self._trained.status(key)
                 elif kind == "InferenceGraph":
                     value["status"] = self._graphs.status(value)
             return found
 
-    def details(self, namespace: str, name: str) -> Object:
-        """What runs for a service: its components with processes and restarts."""
+    def details(self, namespace: str, name: str, kind: str = "InferenceService") -> Object:
+        """What runs for an object: its components with processes and restarts."""
         with self._lock:
+            if kind == "TrainedModel":
+                return self._trained.details((namespace, name), self._supervisor.views)
             return self._services.details((namespace, name), self._supervisor.views)
 
     def changes(self) -> Iterator[int]:

@@ -81,6 +81,8 @@ def _processes(components: Sequence[Object]) -> list[str]:
     for component in components:
         state = "Stopping" if component["stopping"] else str(component["ready"])
         pids = ",".join(map(str, component["pids"])) or "-"
+        if component.get("process"):
+            pids = f"{pids} ({component['process']})"
         name, revision = component["name"], component["revision"]
         rows.append([name, revision, state, str(component["restarts"]), pids, component["url"]])
     return aligned(rows)

@@ -136,6 +136,11 @@ class Services:
         """The keys of a service's components."""
         return tuple(dict.fromkeys(component.key for component in self._wanted.get(key, ())))
 
+    def hosts_of(self, key: Key) -> list[str]:
+        """The keys of a service's components that take models of others."""
+        found = (c.key for c in self._wanted.get(key, ()) if c.hosts_models)
+        return list(dict.fromkeys(found))
+
     # What there is.
 
     def look(self, catalog: Catalog, views: Views, now: float) -> None:

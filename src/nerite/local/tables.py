@@ -80,9 +80,14 @@ _COLUMNS: dict[str, Sequence[Column]] = {
 _COLUMNS["ClusterServingRuntime"] = _COLUMNS["ServingRuntime"]
 _WIDE: dict[str, Sequence[Column]] = {
     "InferenceGraph": (("HOST", _host), ("REASON", _reason)),
+    "TrainedModel": (
+        ("INFERENCESERVICE", lambda value: _at(value, "spec", "inferenceService")),
+        ("REASON", _reason),
+    ),
     "InferenceService": (
         ("HOST", _host),
         ("RUNTIME", _runtime),
+        ("PROCESS", lambda value: _at(value, "status", "components", "predictor", "process")),
         ("TRANSITION", lambda value: _at(value, "status", "modelStatus", "transitionStatus")),
         ("REASON", _reason),
     ),
