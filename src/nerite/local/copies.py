@@ -72,6 +72,7 @@ class Copy:
         self._due = 0.0
         self._port_problem = ""
         self.is_stopping = False
+        self._is_proven = False
         self.owners: dict[str, int] = {}
         """Model -> the number of the tenant whose it is, where models are put into this copy."""
         self.busy: set[str] = set()
@@ -118,7 +119,9 @@ class Copy:
 
     def state(self) -> CopyState:
         """What the rollout has to know."""
-        return CopyState(self.number, self.revision, self.is_ready, self.is_stopping)
+        self._is_proven |= self.is_ready
+        number, revision = self.number, self.revision
+        return CopyState(number, revision, self.is_ready, self.is_stopping, self._is_proven)
 
     def due(self) -> float:
         """When `act` has something to do."""

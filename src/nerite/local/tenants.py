@@ -51,6 +51,7 @@ class Tenant:
         self.component = component = lodging.component
         self.host = host = lodging.host
         self.is_stopping = False
+        self._is_proven = False
         self.problem = ""
         self.unfit = ""
         self._tools = tools
@@ -95,13 +96,19 @@ class Tenant:
 
     def state(self) -> CopyState:
         """What the rollout has to know."""
-        return CopyState(self.number, self.revision, self.is_ready, self.is_stopping)
+        self._is_proven |= self.is_ready
+        number, revision = self.number, self.revision
+        return CopyState(number, revision, self.is_ready, self.is_stopping, self._is_proven)
 
     def due(self) -> float:
         """When `act` has something to do."""
         if self._models.folders is None and not self.is_stopping:
             return self._models.due
-        return self._due if self._task() else _NEVER
+        return self._next() if self._task() else _NEVER
+
+    def _next(self) -> float:
+        """When its task is due; nobody waits for what is over anyway."""
+        return 0.0 if self.is_stopping and not self._host_goes_on else self._due
 
     # What it does.
 
@@ -110,7 +117,7 @@ class Tenant:
         if not self.is_stopping and not self._models.act(now):
             return
         task = self._task()
-        if task is not None and now >= self._due:
+        if task is not None and now >= self._next():
             task()
 
     def _task(self) -> Callable[[], None] | None:
