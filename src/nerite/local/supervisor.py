@@ -38,6 +38,8 @@ class _Group:
     wanted: tuple[Component, ...] = ()
     copies: list[Copy | Tenant] = field(default_factory=list)
     serving: tuple[int, ...] = ()
+    leaving: tuple[int, ...] = ()
+    """Those that are not needed any more."""
     address: str = ""
     """Where it answered last; kept while a process that crashed comes back on the same port."""
     waiting_for: str = ""
@@ -99,10 +101,13 @@ class Supervisor:
             self._drain(now)
             self._regroup()
             moved = [self._advance(key, group, now) for key, group in list(self._groups.items())]
-            if not any(moved) and self._inbox.empty():
+            if any(moved) or not self._inbox.empty():
+                continue
+            self._groups = {k: g for k, g in self._groups.items() if g.wanted or g.copies}
+            self._publish()
+            # Only now: whoever sends requests knows already that these get none any more.
+            if not self._stop_leaving(now):
                 break
-        self._groups = {k: g for k, g in self._groups.items() if g.wanted or g.copies}
-        self._publish()
         dues = [copy.due() for group in self._groups.values() for copy in group.copies]
         return min(dues, default=float("inf"))
 
@@ -122,6 +127,7 @@ class Supervisor:
         for copy in ended:
             copy.clean_up()
             group.copies.remove(copy)
+        group.leaving = ()
         by_revision = self._startable(key, group)
         alone = any(c.fixed_ports for component in group.wanted for c in component.containers)
         states = [self._state(copy) for copy in group.copies]
@@ -135,9 +141,7 @@ class Supervisor:
         }
         wanted = [*(name for name in by_revision for _ in range(copies[name])), *impossible]
         step = next_step(wanted, states, self._in_use(key), alone)
-        for copy in group.copies:
-            if copy.number in step.stop:
-                copy.stop(now)
+        group.leaving = step.stop
         startable = [revision for revision in step.start if revision in by_revision]
         for revision in startable:
             self._numbers += 1
@@ -146,7 +150,19 @@ class Supervisor:
         for copy in group.copies:
             if group.serving and copy.number == group.serving[0]:
                 group.address = copy.address
-        return bool(ended or startable or step.stop)
+        return bool(ended or startable)
+
+    def _stop_leaving(self, now: float) -> bool:
+        """Ends the copies that are not needed any more; whether there are any."""
+        leaving = [
+            copy
+            for group in self._groups.values()
+            for copy in group.copies
+            if copy.number in group.leaving and not copy.is_stopping
+        ]
+        for copy in leaving:
+            copy.stop(now)
+        return bool(leaving)
 
     def _started(self, what: Revision | Lodging, now: float) -> Copy | Tenant:
         if isinstance(what, Lodging):
