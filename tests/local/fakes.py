@@ -112,7 +112,7 @@ class World:
     def load(self, address: str, name: str) -> None:
         child = self.child_at(address)
         folder = Path(child.placed.argv[-1]) / name
-        (file,) = folder.rglob("model.*")
+        (file,) = (folder / "1").glob("model.*")
         text = file.read_text()
         self.calls.append(f"load {name} {child.pid}")
         if text in self.broken:

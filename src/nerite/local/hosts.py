@@ -2,7 +2,7 @@
 """The processes that several services' models share: which model lives in which of them.
 
 A process has one model of a name, so a second one of that name (of another namespace, or the
-revision before during a rollout) goes to another process. Pure: what lives where comes from the
+other revision of a canary) goes to another process. Pure: what lives where comes from the
 supervisor.
 """
 
@@ -53,14 +53,20 @@ def assign(
     """The number of the shared process for each occupant that is wanted.
 
     The first process that is there and has no other model of that name; so one that had to move
-    out of another's way comes back as soon as that one is gone, and processes do not add up.
+    out of another's way comes back as soon as that one is gone, and processes do not add up. The
+    revision before, if it is not wanted any more, is no hindrance: its model is replaced in place.
     """
+    wanted = list(wanted)
+    stays = set(wanted)
     taken: dict[int, dict[str, set[Occupant]]] = {}
     for occupant, number in living:
         taken.setdefault(number, {}).setdefault(occupant.model, set()).add(occupant)
     found: dict[Occupant, int] = {}
     for occupant in wanted:
-        number = next(n for n in _candidates(taken) if _fits(occupant, taken.get(n, {})))
+        for number in _candidates(taken):
+            others = taken.get(number, {}).get(occupant.model, set()) - {occupant}
+            if all(other.key == occupant.key and other not in stays for other in others):
+                break
         taken.setdefault(number, {}).setdefault(occupant.model, set()).add(occupant)
         found[occupant] = number
     return found
@@ -69,7 +75,3 @@ def assign(
 def _candidates(taken: Mapping[int, object]) -> Iterable[int]:
     yield from sorted(taken)
     yield from (number for number in count(1) if number not in taken)
-
-
-def _fits(occupant: Occupant, models: Mapping[str, set[Occupant]]) -> bool:
-    return models.get(occupant.model, set()) <= {occupant}

@@ -9,6 +9,7 @@ like any other, and it belongs to the same thread; the host is only told things 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,12 +126,17 @@ class Tenant:
         if self._busy or self._has_ended:
             return None
         if self.is_stopping:
-            owns = self.host.owners.get(self.component.model) == self.number
-            return self._unload if owns and self.is_loaded and self._host_goes_on else self._end
+            return self._unload if self._is_to_unload else self._end
         waits = self.unfit or self.is_loaded or not self.host.is_ready
         if waits or self.component.model in self.host.busy or not self._host_goes_on:
             return None
         return self._load
+
+    @property
+    def _is_to_unload(self) -> bool:
+        """Whether the process would keep it otherwise; not if another revision took its place."""
+        owns = self.host.owners.get(self.component.model) == self.number
+        return owns and self.is_loaded and self._host_goes_on
 
     @property
     def _host_goes_on(self) -> bool:
@@ -142,8 +148,7 @@ class Tenant:
             return
         self.is_stopping = True
         self._models.is_wanted = False
-        goes_on = self.is_loaded and self._host_goes_on
-        self._due = now + self._tools.patience.linger if goes_on else now
+        self._due = now + self._tools.patience.linger if self._is_to_unload else now
 
     def clean_up(self) -> None:
         """Its content is not needed any more."""
@@ -215,12 +220,25 @@ class Tenant:
         name = self.component.model
         folder = self._models.folder / f"repository-{number}"
         if self.component.lives_in != SHARED:
-            return lay_out_alone(content, name, folder)
+            return self._marked(lay_out_alone(content, name, folder))
         if lay_out(content, name, folder) != folder:
             why = f"'{content.name}' has names of its own for its models, which others may have too"
             self._post(lambda _: self._is_unfit(why))
             raise Unsupported(f"it cannot share a process: {why}")
-        return folder / name
+        return self._marked(folder / name)
+
+    def _marked(self, content: Path) -> Path:
+        """The same model in a folder that no other has, so that it is not taken for unchanged.
+
+        Files of two revisions may agree in name, size and time.
+        """
+        made = self._models.folder / "model"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        (made / f".revision-{self.number}").touch()
+        for entry in content.resolve().iterdir():
+            (made / entry.name).symlink_to(entry)
+        return made
 
     def _is_unfit(self, why: str) -> None:
         self.unfit = why

@@ -198,6 +198,10 @@ def _conditions(verdict: Verdict, parent: Object | None, groups: list[GroupView]
         ("MemoryResourceAvailable", verdict.fits, "MemoryResourceNotAvailable", _NO_MEMORY),
     ]
     ready = _loaded(groups)
+    if verdict.parent is None:
+        first = condition("InferenceServiceReady", "False", "InferenceServiceNotReady", why)
+        others = [condition(kind, "Unknown") for kind, *_ in asked[1:]]
+        return [first, *others, {**first, "type": "Ready"}]
     found = []
     for kind, holds, reason, message in asked:
         each = condition(kind, "True") if holds else condition(kind, "False", reason, message)
