@@ -125,6 +125,29 @@ class Engine:
     def forget(self, name: str) -> None:
         """Removes `name` from the table; requests for it are told that it is not found."""
 
+    def put_graph(self, namespace: str, name: str, graph_json: str) -> bool:
+        """Makes this the graph that answers at `/graphs/<namespace>/<name>`, in one step.
+
+        Requests under way keep the one they began with. A step whose `serviceUrl` is a path
+        (`/v1/models/m:predict`, `/v2/models/m/infer`, `/graphs/n/g`) is answered by this server
+        without a connection. Returns whether there was another graph of that name.
+
+        Args:
+            namespace: One part of a path.
+            name: Another one.
+            graph_json: `nodes` and the rest, as a route table of the gateway has them
+                (`nerite.kserve.gateway.Graph.to_json`).
+
+        Raises:
+            InvalidArgument: It is no graph; the text names node and step.
+        """
+
+    def remove_graph(self, namespace: str, name: str) -> bool:
+        """Takes a graph out; whether it was there."""
+
+    def graphs(self) -> list[tuple[str, str, str]]:
+        """Namespace, name, and SHA-256 of the definition of every graph."""
+
     def set_ready(self, ready: bool) -> None:
         """Says what the server-ready endpoints answer."""
 
@@ -173,7 +196,8 @@ class Engine:
     def counters(self) -> dict[str, int]:
         """Counts for tests and tuning: `gil_acquisitions`, `batches`, `requests`,
         `wakeups_forward`, `wakeups_back`, `gathered_bytes`,
-        `borrowed_inputs`, `connections`, `in_flight`."""
+        `borrowed_inputs`, `connections`, `in_flight`, `graph_connections` (opened by steps of
+        graphs to others)."""
 
     def drain(self, timeout_secs: float) -> bool:
         """Stops accepting, lets what was accepted finish; False if the time ran out first."""

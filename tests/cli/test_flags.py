@@ -38,6 +38,7 @@ SAMPLES = {
     "--backend-config": "onnxruntime,default-max-batch-size=4",
     "--log-format": "ISO8601",
     "--rate-limit-resource": "R:2",
+    "--graph": str(Path(__file__).parents[2] / "examples/kserve/graph/graph.yaml"),
     "--host-policy": "cpu,cpu-cores=0",
     "--model-control-mode": "poll",
     "--sagemaker-safe-port-range": "8000-9000",

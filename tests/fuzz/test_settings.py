@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of the log and trace settings and of the index: answered, and never with our own fault."""
+"""Bodies of settings, of the index and of graphs: answered, and never with our own fault."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ SEEDS = {
     ],
     "/v2/models/m/trace/setting": ['{"trace_rate": "2"}', '{"trace_level": ["OFF"]}', "{}"],
     "/v2/repository/index": ['{"ready": true}', "{}"],
+    "/graphs/n/g": [
+        '{"nodes": {"root": {"routerType": "Sequence", "steps": [{"serviceUrl": "/v1/m"}]}}}',
+        '{"nodes": {"root": {"routerType": "Switch", "steps": [{"nodeName": "b", "condition": '
+        '"a.#(b==1)"}]}, "b": {"routerType": "Splitter", "steps": [{"weight": 1}]}}}',
+        '{"nodes": {"root": {"routerType": "Ensemble"}}, "timeoutSecs": 1, "stepTimeoutSecs": 0.5, '
+        '"propagateHeaders": ["X-.*"]}',
+    ],
 }  # fmt: skip
 
 
@@ -34,10 +41,11 @@ def test_any_body_is_answered(path: str, tmp_path: Path) -> None:
         connection = http.client.HTTPConnection(server.http_url.removeprefix("http://"), timeout=10)
         hunt = Hunt(SEEDS[path], path)
         for text in hunt.inputs():
-            connection.request("POST", path, text.encode())
+            method = "PUT" if path.startswith("/graphs") else "POST"
+            connection.request(method, path, text.encode())
             answer = connection.getresponse()
             body = answer.read().decode()
-            assert answer.status in (200, 400, 501), (
+            assert answer.status in (200, 201, 400, 501), (
                 f"{path} {answer.status} {body}: {text[:2000]!r}"
             )
             hunt.keep(text, f"{answer.status} {body}")

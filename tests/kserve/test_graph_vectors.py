@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import yaml
 from tests.kserve.stubs import Call, Stubs, refusing, stubs
 
 from nerite.kserve.gateway import Gateway
-from nerite.kserve.graphs import serve_graph
+from nerite.kserve.graphs import graph_of, serve_graph
+from nerite.server.server import Server
+from nerite.testing import serve
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FOLDER = Path(__file__).parent / "vectors/graph"
@@ -82,11 +86,20 @@ def test_every_defect_has_its_better_answer() -> None:
     assert set(BETTER) == {name for name, vector in VECTORS.items() if "defect" in vector}
 
 
-def ask(gateway: Gateway, request: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+@dataclass(frozen=True)
+class Place:
+    """Where a graph answers."""
+
+    port: int
+    below: str = ""
+
+
+def ask(place: Gateway | Place, request: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", place.port, timeout=10)
     try:
         body = request["body"].encode()
-        connection.request(request["method"], request["path"], body, request["headers"])
+        path = (place.below if isinstance(place, Place) else "") + request["path"]
+        connection.request(request["method"], path, body, request["headers"])
         answer = connection.getresponse()
         told = {key.lower(): value for key, value in answer.getheaders()}
         return answer.status, told, answer.read()
@@ -109,9 +122,9 @@ def same_failure(got: bytes, expected: str) -> bool:
     return told.keys() == recorded.keys() and told["error"] == recorded["error"] and alike
 
 
-def check(vector: dict[str, Any], exchange: dict[str, Any], gateway: Gateway, made: Stubs) -> None:
+def check(vector: dict[str, Any], exchange: dict[str, Any], place: Place, made: Stubs) -> None:
     made.calls.clear()
-    status, headers, body = ask(gateway, exchange["request"])
+    status, headers, body = ask(place, exchange["request"])
     if vector["id"] in BETTER:
         BETTER[vector["id"]](status, headers, body, made.calls)
         return
@@ -134,26 +147,57 @@ def check(vector: dict[str, Any], exchange: dict[str, Any], gateway: Gateway, ma
     assert all(same_body(a[4], b[4]) for a, b in zip(calls, recorded, strict=True)), calls
 
 
-def check_split(exchange: dict[str, Any], gateway: Gateway, made: Stubs) -> None:
+def check_split(exchange: dict[str, Any], place: Place, made: Stubs) -> None:
     for _ in range(exchange["repeat"]):
-        assert ask(gateway, exchange["request"])[0] == 200
+        assert ask(place, exchange["request"])[0] == 200
     counts = Counter(call.stub for call in made.calls)
     assert counts == {"a": 30, "b": 90, "c": 180}  # exactly the weights, where KServe draws lots
 
 
+@contextmanager
+def in_gateway(spec: dict[str, Any], patterns: list[str]) -> Iterator[Place]:
+    with serve_graph(spec, propagate_headers=patterns) as gateway:
+        yield Place(gateway.port)
+
+
+@contextmanager
+def in_server(spec: dict[str, Any], patterns: list[str]) -> Iterator[Place]:
+    """The same graph in a Nerite server, whose models it does not ask."""
+    server = SERVERS[0]
+    server.engine.put_graph(
+        "vectors", "graph", graph_of(spec, propagate_headers=patterns).to_json()
+    )
+    yield Place(server.ports["http"][1], "/graphs/vectors/graph")
+
+
+SERVERS: list[Server] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nerite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with serve(tmp_path_factory.mktemp("models")) as server:
+        SERVERS.append(server)
+        yield
+        SERVERS.clear()
+
+
+Runner = Callable[[dict[str, Any], list[str]], AbstractContextManager[Place]]
+
+
+@pytest.mark.parametrize("runner", [in_gateway, in_server])
 @pytest.mark.parametrize("name", VECTORS)
-def test_the_router_does_what_kserves_does(name: str) -> None:
+def test_the_router_does_what_kserves_does(name: str, runner: Runner) -> None:
     vector = VECTORS[name]
     with stubs(vector["stubs"]) as made, refusing() as closed:
         text = json.dumps(vector["graph"])
         text = text.replace("http://STUBS", made.url).replace("REFUSED", closed)
         patterns = vector.get("env", {}).get("PROPAGATE_HEADERS", "").split(",")
-        with serve_graph(json.loads(text), propagate_headers=patterns) as gateway:
+        with runner(json.loads(text), patterns) as place:
             for exchange in vector["exchanges"]:
                 if "repeat" in exchange:
-                    check_split(exchange, gateway, made)
+                    check_split(exchange, place, made)
                 else:
-                    check(vector, exchange, gateway, made)
+                    check(vector, exchange, place, made)
 
 
 def test_conditions_hold_where_they_did_in_kserve() -> None:

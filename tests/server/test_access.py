@@ -38,6 +38,9 @@ PATHS = (
     ),
     "/v2/trace/setting",
     "/v2/logging",
+    "/graphs",
+    "/graphs/g",
+    "/graphs/n/g",
     "/metrics",
     "/nothing",
 )

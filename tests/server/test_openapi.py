@@ -165,8 +165,24 @@ def test_what_manages_the_server_is_there_as_the_document_says(tmp_path: Path) -
             # Nobody has made the region REGION.
             of_region = {"/v2/systemsharedmemory/region/REGION/register": 500}
             of_region["/v2/systemsharedmemory/region/REGION/status"] = 404
-            assert status == of_region.get(path, 200), (path, text)
-    assert len(apart) == 16
+            expected = 201 if method == "put" else of_region.get(path, 200)
+            assert status == expected, (path, text)
+    assert len(apart) == 19
+
+
+def test_graphs_are_where_the_document_says(server: Server) -> None:
+    before = document(server)["paths"]
+    step = {"serviceUrl": "/v2/models/floats/infer"}
+    graph = {"nodes": {"root": {"routerType": "Sequence", "steps": [step]}}}
+    server.engine.put_graph("team", "g", json.dumps(graph))
+    paths = document(server)["paths"]
+    assert paths.keys() - before.keys() == {"/graphs/team/g", "/graphs/team/g/readyz"}
+    example = paths["/v2/models/floats/infer"]["post"]["requestBody"]["content"]
+    body = example["application/json"]["example"]
+    assert asked(server.http_url, "POST", "/graphs/team/g", None, body)[0] == 200
+    assert asked(server.http_url, "GET", "/graphs/team/g/readyz")[0] == 200
+    server.engine.remove_graph("team", "g")
+    assert document(server)["paths"] == before
 
 
 def test_generate_is_where_the_document_says(server: Server) -> None:

@@ -127,6 +127,8 @@ DOORS_OF: dict[str, dict[str, Callable[[Server, Kind], bool]]] = {
         "predict": over_http("http", "/v1/models/once:predict"),
         "generate": over_http("http", "/v2/models/once/generate"),
         "generate_stream": over_http("http", "/v2/models/once/generate_stream"),
+        "graph": over_http("http", "/graphs/once"),
+        "graph by V1": over_http("http", "/graphs/once/v1:predict"),
         "sagemaker": over_http("sagemaker", "/invocations"),
         "vertex_ai": over_http("vertex_ai", "/predict"),
         "grpc": over_grpc("once", stream=False),
@@ -168,6 +170,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, gates: dict[str, Any]) -> I
         write_model(root / name, {"config.pbtxt": config, "1/model.py": code})
     forward = AccessOptions(http_header_forward="priority", grpc_header_forward="priority")
     with serve(root, doors=DOORS, access=forward) as running:
+        for namespace, name, path in (
+            ("default", "once", "/v2/models/once/infer"),
+            ("once", "v1:predict", "/v1/models/once:predict"),
+        ):
+            nodes = {"root": {"routerType": "Sequence", "steps": [{"serviceUrl": path}]}}
+            graph = {"nodes": nodes, "propagateHeaders": ["Priority"]}
+            running.engine.put_graph(namespace, name, json.dumps(graph))
         yield running
         for gate in gates.values():
             gate.leave.release(1000)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nerite_engine::connection::{Door, Protocol};
 use nerite_engine::control::Call;
+use nerite_engine::graph::hosted::Told;
 use nerite_engine::tls::{Files, Tls};
 use nerite_engine::trace::Trace;
 use nerite_engine::{Options, metrics};
@@ -122,6 +123,28 @@ impl Engine {
         self.inner.forget(name);
     }
 
+    fn put_graph(
+        &self,
+        py: Python<'_>,
+        namespace: &str,
+        name: &str,
+        graph_json: &str,
+    ) -> PyResult<bool> {
+        let graphs = &self.inner.shared().graphs;
+        let put = graphs.put(namespace, name, graph_json.as_bytes());
+        put.map_err(|why| to_python(py, &why))
+    }
+
+    fn remove_graph(&self, namespace: &str, name: &str) -> bool {
+        self.inner.shared().graphs.remove(namespace, name)
+    }
+
+    fn graphs(&self) -> Vec<(String, String, String)> {
+        let told = self.inner.shared().graphs.told();
+        let parts = |graph: Told| (graph.namespace, graph.name, graph.digest);
+        told.into_iter().map(parts).collect()
+    }
+
     fn set_ready(&self, ready: bool) {
         self.inner.set_ready(ready);
     }
@@ -185,6 +208,7 @@ impl Engine {
             ),
             ("wakeups_back", shared.lanes.wakeups_back.load(Relaxed)),
             ("connections", shared.connections() as u64),
+            ("graph_connections", shared.graphs.opened()),
             ("in_flight", shared.lanes.in_flight.load(Relaxed)),
         ])
     }

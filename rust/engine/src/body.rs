@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 use hyper::body::Incoming;
@@ -65,6 +65,25 @@ impl ReplyBody {
         Self {
             source: Some(source),
             ..Self::default()
+        }
+    }
+
+    /// All of it, if it is known.
+    pub fn into_bytes(mut self) -> Option<Bytes> {
+        if self.source.is_some() {
+            return None;
+        }
+        match self.left.pop() {
+            None => Some(Bytes::new()),
+            Some(only) if self.left.is_empty() => Some(only),
+            Some(first) => {
+                let rest = self.left.iter().map(Bytes::len).sum::<usize>();
+                let mut whole = BytesMut::with_capacity(first.len() + rest);
+                whole.extend_from_slice(&first);
+                let rest = self.left.iter().rev();
+                rest.for_each(|slice| whole.extend_from_slice(slice));
+                Some(whole.freeze())
+            }
         }
     }
 

@@ -54,7 +54,7 @@ impl Failure {
                 StatusCode::NOT_FOUND => Code::NotFound.name(),
                 StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
                 StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
-                StatusCode::REQUEST_TIMEOUT => "TIMEOUT",
+                StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => "TIMEOUT",
                 _ => Code::InvalidArg.name(),
             },
         }

@@ -22,6 +22,7 @@ use crate::access_log::RequestId;
 use crate::body::{ReplyBody, discard};
 use crate::connection::Protocol;
 use crate::failure::Failure;
+use crate::graph::hosted;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::request_body::{Arrived, arrive, read_body};
 use crate::routes::doors::Dialect;
@@ -117,6 +118,12 @@ async fn dispatch(
         }
         Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
         Route::AllMetadata => Ok(all_metadata(permit.sight(), shared)),
+        Route::Graphs => Ok(hosted::list(permit.sight(), shared)),
+        Route::Graph(named) => {
+            Box::pin(hosted::ask(named, permit.sight(), head, body, shared)).await
+        }
+        Route::GraphReady(named) => hosted::ready(named, shared),
+        Route::GraphChange(named) => Box::pin(hosted::change(named, head, body, shared)).await,
         Route::OpenApi => openapi::document(permit.sight(), shared).await,
         Route::Docs => Ok(openapi::page()),
         Route::V1(V1::Alive) => Ok(v1::alive()),
@@ -184,22 +191,45 @@ async fn model_infer(
     dialect: Dialect,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
+    let version = inferring(target, shared)?;
+    let declared = dialect.header_length(head);
+    let align_at = declared.and_then(number);
+    let arrived = arrive(&version, head, body, align_at, shared).await?;
+    inferred(&version, head, declared, arrived, shared).await
+}
+
+/// The version that infers.
+///
+/// # Errors
+/// If there is none, or it gives any number of answers.
+pub fn inferring(target: Target<'_>, shared: &Shared) -> Result<Arc<Version>, Error> {
     let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
-    let headers = &head.headers;
     if version.spec.decoupled {
         infer::refused(&version, Instant::now());
         return Err(Error::unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
-        )
-        .into());
+        ));
     }
-    let declared = dialect.header_length(head);
-    let align_at = declared.and_then(number);
+    Ok(version)
+}
+
+/// The answer to a request whose body is there, from a client or from a step of a graph; raw tensors begin
+/// where `declared` says.
+///
+/// # Errors
+/// What is wrong with the request, or what the model has to say.
+pub async fn inferred(
+    version: &Arc<Version>,
+    head: &Parts,
+    declared: Option<&[u8]>,
+    arrived: Arrived,
+    shared: &Shared,
+) -> Result<Reply, Failure> {
     let Arrived {
         body,
         received,
         traced,
-    } = arrive(&version, head, body, align_at, shared).await?;
+    } = arrived;
     let parsed = declared
         .map(|text| v2::parse_header_length(text, body.len()))
         .transpose()
@@ -210,9 +240,9 @@ async fn model_infer(
         shared.forward.http(head, &mut request.parameters)?;
         shared.regions.attach(request)
     });
-    let (request, targets) = attached.inspect_err(|_| infer::refused(&version, received))?;
+    let (request, targets) = attached.inspect_err(|_| infer::refused(version, received))?;
     let asked = request.take_asked();
-    let mut response = infer::infer(&version, request, received, traced.as_ref()).await?;
+    let mut response = infer::infer(version, request, received, traced.as_ref()).await?;
     targets.write(&asked, &mut response)?;
     let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
     let answer = v2::encode_response(
@@ -223,7 +253,7 @@ async fn model_infer(
         &labels,
     )?;
     mark(traced.as_ref(), Point::ResponseComplete);
-    let mut reply = match headers.get(ACCEPT_ENCODING).and_then(wished) {
+    let mut reply = match head.headers.get(ACCEPT_ENCODING).and_then(wished) {
         None => infer_reply(answer, traced),
         Some(encoding) => compressed_reply(encoding, answer, traced).await,
     };

@@ -51,6 +51,7 @@ pub mod connection;
 mod dialects;
 mod failure;
 mod generate;
+pub mod graph;
 mod grpc_stream;
 mod in_parts;
 mod infer;

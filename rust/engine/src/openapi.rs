@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::body::ReplyBody;
 use crate::failure::Failure;
+use crate::graph::hosted;
 use crate::http::{JSON, Reply, with_type};
 use crate::metadata::{Model, Server};
 use crate::routes::guard::Sight;
@@ -26,6 +27,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 struct Described<'a> {
     server: Server<'a>,
     models: Vec<DescribedModel>,
+    graphs: Vec<hosted::Told>,
 }
 
 #[derive(Serialize)]
@@ -59,6 +61,7 @@ pub async fn document(sight: Sight<'_>, shared: &Arc<Shared>) -> Result<Reply, F
         let described = Described {
             server: Server::of(&shared.options),
             models: models.collect(),
+            graphs: hosted::seen(sight, shared),
         };
         serde_json::to_vec(&described).unwrap_or_default()
     };

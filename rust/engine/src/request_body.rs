@@ -52,6 +52,23 @@ pub async fn arrive(
     })
 }
 
+/// The body of a step of a graph, which is there at once.
+pub fn at_once(
+    version: &Arc<Version>,
+    headers: &HeaderMap,
+    body: Bytes,
+    shared: &Shared,
+) -> Arrived {
+    let traced = shared.tracer.sample(version, headers, false);
+    mark(traced.as_ref(), Point::ReceiveStart);
+    mark(traced.as_ref(), Point::ReceiveEnd);
+    Arrived {
+        body,
+        received: Instant::now(),
+        traced,
+    }
+}
+
 /// Reads a whole body.
 ///
 /// # Errors
@@ -61,8 +78,21 @@ pub async fn read_body(
     body: &mut Incoming,
     shared: &Shared,
 ) -> Result<Bytes, Failure> {
+    read_aligned(head, body, None, shared).await
+}
+
+/// Reads a whole body; the offset `align_at` of it lies on a cache line.
+///
+/// # Errors
+/// As [`read_body`].
+pub async fn read_aligned(
+    head: &Parts,
+    body: &mut Incoming,
+    align_at: Option<usize>,
+    shared: &Shared,
+) -> Result<Bytes, Failure> {
     let encoding = encoding(&head.headers)?;
-    decoded(encoding, head, body, None, shared).await
+    decoded(encoding, head, body, align_at, shared).await
 }
 
 /// How a body is compressed, if it is.

@@ -7,6 +7,7 @@
 //! (`of` is private to this module), and it does so once it has seen who asks: nothing is answered unguarded.
 
 pub mod doors;
+mod graphs;
 pub mod guard;
 mod v1;
 
@@ -14,6 +15,7 @@ use nerite_logic::Error;
 use nerite_logic::access::{Category, Need, Scope, Subject};
 use nerite_logic::wire::grpc::parse_version;
 
+pub use graphs::Named;
 pub use v1::V1;
 
 /// A model in a path, with the version if one is given.
@@ -59,6 +61,14 @@ pub enum Route<'a> {
     SharedMemory(Device, Ask, Option<&'a str>),
     /// KServe's V1 protocol.
     V1(V1<'a>),
+    /// The InferenceGraphs that the server runs.
+    Graphs,
+    /// A graph is asked.
+    Graph(Named<'a>),
+    /// Whether a graph is there.
+    GraphReady(Named<'a>),
+    /// A graph is put or deleted.
+    GraphChange(Named<'a>),
     /// The description of every endpoint.
     OpenApi,
     /// A page that shows it.
@@ -99,7 +109,7 @@ impl<'a> Route<'a> {
             None => match path {
                 "/openapi.json" => Some(Self::OpenApi),
                 "/docs" => Some(Self::Docs),
-                _ => V1::of(path).map(Self::V1),
+                _ => V1::of(path).map(Self::V1).or_else(|| Self::of_graphs(path)),
             },
         }
     }
@@ -202,6 +212,9 @@ impl<'a> Route<'a> {
         match self {
             Self::SageMakerModels(None) => matches!(method, "GET" | "POST"),
             Self::SageMakerModels(Some(_)) => matches!(method, "GET" | "DELETE"),
+            Self::Graph(named) => named.is_below() || method == "POST",
+            Self::GraphReady(_) => true,
+            Self::GraphChange(_) => matches!(method, "PUT" | "DELETE"),
             _ => method == self.method() || (self.is_setting() && method == "POST"),
         }
     }
@@ -216,7 +229,9 @@ impl<'a> Route<'a> {
             | Self::Generate(_)
             | Self::GenerateStream(_)
             | Self::V1(V1::Predict(_) | V1::Explain(_))
+            | Self::Graph(_)
             | Self::SharedMemory(_, Ask::Register | Ask::Unregister, _) => "POST",
+            Self::GraphChange(_) => "PUT",
             _ => "GET",
         }
     }
@@ -232,22 +247,26 @@ impl<'a> Route<'a> {
             Self::ServerLive
             | Self::ServerReady
             | Self::ModelReady(_)
+            | Self::GraphReady(_)
             | Self::V1(V1::Alive | V1::ModelReady(_)) => Category::Health,
             Self::ServerMetadata
             | Self::AllMetadata
             | Self::ModelMetadata(_)
             | Self::OpenApi
             | Self::Docs
+            | Self::Graphs
             | Self::V1(V1::Models) => Category::Metadata,
             Self::ModelConfig(_) => Category::ModelConfig,
             Self::ModelStatistics(_) => Category::Statistics,
             Self::ModelInfer(_)
             | Self::Generate(_)
             | Self::GenerateStream(_)
+            | Self::Graph(_)
             | Self::V1(V1::Predict(_) | V1::Explain(_)) => Category::Inference,
-            Self::RepositoryIndex | Self::RepositoryModel(..) | Self::SageMakerModels(_) => {
-                Category::ModelRepository
-            }
+            Self::RepositoryIndex
+            | Self::RepositoryModel(..)
+            | Self::GraphChange(_)
+            | Self::SageMakerModels(_) => Category::ModelRepository,
             Self::TraceSettings(_) => Category::Trace,
             Self::LogSettings => Category::Logging,
             Self::SharedMemory(..) => Category::SharedMemory,
@@ -262,11 +281,13 @@ impl<'a> Route<'a> {
             Self::ServerLive
             | Self::ServerReady
             | Self::ModelReady(_)
+            | Self::GraphReady(_)
             // The page is the same for every server: what it shows it has to ask for.
             | Self::Docs
             | Self::V1(V1::Alive | V1::ModelReady(_)) => Need::Nothing,
             Self::ServerMetadata
             | Self::OpenApi
+            | Self::Graphs
             | Self::AllMetadata
             | Self::ModelMetadata(_)
             | Self::V1(V1::Models)
@@ -276,8 +297,10 @@ impl<'a> Route<'a> {
             Self::ModelInfer(_)
             | Self::Generate(_)
             | Self::GenerateStream(_)
+            // Which models it asks is looked at once the graph is found.
+            | Self::Graph(_)
             | Self::V1(V1::Predict(_) | V1::Explain(_)) => Need::Scope(Scope::Infer),
-            Self::RepositoryModel(..) => Need::Scope(Scope::Manage),
+            Self::RepositoryModel(..) | Self::GraphChange(_) => Need::Scope(Scope::Manage),
             Self::SharedMemory(_, Ask::Status, _) => Need::AnyKey,
             // What is registered is read and written in the server's name.
             Self::SharedMemory(..) => Need::Scope(Scope::Manage),
@@ -310,6 +333,10 @@ impl<'a> Route<'a> {
             | Self::AllMetadata
             | Self::OpenApi
             | Self::Docs
+            | Self::Graphs
+            | Self::Graph(_)
+            | Self::GraphReady(_)
+            | Self::GraphChange(_)
             | Self::V1(V1::Alive | V1::Models)
             | Self::ModelStatistics(None)
             | Self::RepositoryIndex

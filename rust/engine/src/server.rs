@@ -19,6 +19,8 @@ use crate::cache::Cache;
 use crate::connection::{self, Door};
 use crate::control::Control;
 use crate::forward::Forward;
+use crate::gateway::upstream;
+use crate::graph::hosted::Graphs;
 use crate::lane::{self, Lanes};
 use crate::latencies::Latencies;
 use crate::listening::{self, Accepted, Port};
@@ -53,6 +55,8 @@ pub struct Shared {
     pub guard: Guard,
     /// Which headers models see.
     pub forward: Forward,
+    /// The InferenceGraphs that it runs.
+    pub graphs: Graphs,
     /// Calls of Python by instances, counted by the binding.
     pub gil_acquisitions: AtomicU64,
     /// Inputs that reached a backend without a copy.
@@ -177,6 +181,7 @@ impl Engine {
             regions: Regions::default(),
             guard,
             forward,
+            graphs: Graphs::default(),
             tracer: Arc::default(),
             access_log,
             control: Control::default(),
@@ -378,6 +383,7 @@ fn run_io_thread(
     runtime.block_on(async {
         tokio::spawn(lane::deliver(index, Arc::clone(&shared.lanes)));
         tokio::spawn(arrival::sweep(shared.options.arrival_timeout()));
+        tokio::spawn(upstream::sweep());
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Accept(port, door) => {

@@ -102,6 +102,16 @@ pub async fn predict(
     body: &mut Incoming,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Failure> {
+    let version = predicting(target, shared)?;
+    let arrived = arrive(&version, head, body, None, shared).await?;
+    predicted(&version, target, head, arrived, shared).await
+}
+
+/// The version that predicts.
+///
+/// # Errors
+/// If there is none, or its answers are no predictions.
+pub fn predicting(target: Target<'_>, shared: &Shared) -> Result<Arc<Version>, Error> {
     let version = Arc::clone(find(&shared.table(), target)?);
     if version.spec.decoupled {
         infer::refused(&version, Instant::now());
@@ -109,14 +119,27 @@ pub async fn predict(
             "model '{}' gives any number of responses, which the V1 protocol cannot carry; use \
              /v2/models/{0}/generate_stream",
             version.spec.name
-        ))
-        .into());
+        )));
     }
+    Ok(version)
+}
+
+/// The answer to a request whose body is there, from a client or from a step of a graph.
+///
+/// # Errors
+/// As [`predict`].
+pub async fn predicted(
+    version: &Arc<Version>,
+    target: Target<'_>,
+    head: &Parts,
+    arrived: Arrived,
+    shared: &Shared,
+) -> Result<Reply, Failure> {
     let Arrived {
         body,
         received,
         traced,
-    } = arrive(&version, head, body, None, shared).await?;
+    } = arrived;
     let (mode, body) = Mode::of(&head.headers, body);
     let parsed = v1::parse_predict(&body, &version.spec);
     drop(body);
@@ -124,11 +147,11 @@ pub async fn predict(
         shared.forward.http(head, &mut predict.request.parameters)?;
         Ok(predict)
     });
-    let mut predict = forwarded.inspect_err(|_| infer::refused(&version, received))?;
+    let mut predict = forwarded.inspect_err(|_| infer::refused(version, received))?;
     let request = &mut predict.request;
     request.id = request_id(&head.headers);
     let (id, form) = (request.id.clone(), request.default_form);
-    let response = in_parts::infer(&version, predict.request, received, traced.as_ref()).await?;
+    let response = in_parts::infer(version, predict.request, received, traced.as_ref()).await?;
     let text = v1::encode_predictions(&version.spec, &response, predict.alone, form)?;
     mark(traced.as_ref(), Point::ResponseComplete);
     let mut reply = mode.reply(target.name, text, |text| {
@@ -144,7 +167,7 @@ pub async fn predict(
 }
 
 /// What the client, or what stands before it, calls the request.
-fn request_id(headers: &HeaderMap) -> ByteString {
+pub fn request_id(headers: &HeaderMap) -> ByteString {
     let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
     given.map_or_else(ByteString::new, ByteString::from)
 }

@@ -137,6 +137,14 @@ FLAGS: tuple[Flag, ...] = (
         option="model_name",
     ),
     Flag(
+        "--graph",
+        "list",
+        "YAML with InferenceGraphs to run in the server, each at /graphs/NAMESPACE/NAME; services "
+        "that steps name are models of this server. May be repeated.",
+        REPOSITORY,
+        option="graphs",
+    ),
+    Flag(
         "--model-control-mode",
         "text",
         "none: all models are loaded at the start; explicit: those of --load-model, and what "

@@ -28,7 +28,10 @@ from nerite.cli.trace_config import older_words, trace_options
 from nerite.errors import InvalidArgument, NeriteError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from nerite.models.states import Entry
+    from nerite.server.graphs import OwnGraph
     from nerite.server.options import ServerOptions
     from nerite.server.server import Server
 
@@ -106,12 +109,22 @@ def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
     words = [*older_words(values), *values.pop("trace_config", ())]
     if words:
         values["tracing"] = trace_options(words)
+    values["graphs"] = _graphs(values.pop("graphs", ()), variables())
     values["cache_bytes"] = cache_bytes(values)
     values["access"] = access_options(values)
     values["doors"] = door_options(values, variables())
     if values.pop("strict_model_config", False):
         values["disable_auto_complete"] = True
     return ServerOptions(repositories=repositories, **values)
+
+
+def _graphs(files: Sequence[str], variables: Mapping[str, str]) -> tuple[OwnGraph, ...]:
+    """The graphs of these files; which headers go to steps is told as KServe's router is."""
+    if not files:
+        return ()
+    from nerite.kserve.graphs import own_graphs
+
+    return own_graphs(files, variables.get("PROPAGATE_HEADERS", "").split(","))
 
 
 def _run(options: ServerOptions) -> int:
@@ -160,6 +173,9 @@ def start_screen(server: Server, paint: screen.Paint) -> str:
         return f"no model is loaded; to load one: nerite models load NAME{where}"
     rows = [_row(server, entry) for entry in entries]
     lines = [screen.table(["MODEL", "VERSION", "STATE", "INPUTS -> OUTPUTS"], rows, paint)]
+    if graphs := server.options.graphs:
+        at = [[f"{g.namespace}/{g.name}", f"{server.http_url}{g.path}"] for g in graphs]
+        lines += ["", screen.table(["GRAPH", "ANSWERS AT"], at, paint)]
     ready = [entry for entry in entries if str(entry.state) == "READY"]
     if ready and server.options.allow_http:
         lines += ["", f"try: curl {_curl(server)}/v2/models/{ready[0].name}"]

@@ -89,8 +89,11 @@ def key_of(resource: Resource) -> Key:
     return resource.kind, resource.namespace, resource.name
 
 
-def admit(document: Document, cluster: Cluster) -> Resource:
-    """The resource that a cluster would store; raises `Refused` with what it would answer."""
+def admit(document: Document, cluster: Cluster, *, own_paths: bool = False) -> Resource:
+    """The resource that a cluster would store; raises `Refused` with what it would answer.
+
+    With `own_paths` steps of graphs may be paths of the server that runs the graph.
+    """
     kind = _kind(document)
     _check_head(document, kind)
     found = schema_errors(document.value, kind)
@@ -101,13 +104,15 @@ def admit(document: Document, cluster: Cluster) -> Resource:
     resource = Resource(kind.name, default_object(document.value, kind), document)
     old = cluster.resources.get(key_of(resource))
     try:
-        _check_rules(resource, old.object if old else None, cluster)
+        _check_rules(resource, old.object if old else None, cluster, own_paths)
     except Invalid as invalid:
         raise denied(resource, invalid) from None
     return resource
 
 
-def admit_all(documents: Iterable[Document], cluster: Cluster) -> Cluster:
+def admit_all(
+    documents: Iterable[Document], cluster: Cluster, *, own_paths: bool = False
+) -> Cluster:
     """The cluster after all documents, later ones updating earlier ones of the same name.
 
     Every document is looked at; what is raised carries the problems of all, and the answer that
@@ -119,7 +124,7 @@ def admit_all(documents: Iterable[Document], cluster: Cluster) -> Cluster:
             if document.kind in CREDENTIAL_KINDS:
                 cluster = cluster.with_credentials(document)
             else:
-                cluster = cluster.with_resource(admit(document, cluster))
+                cluster = cluster.with_resource(admit(document, cluster, own_paths=own_paths))
         except Refused as refusal:
             refused.append(refusal)
     if refused:
@@ -217,14 +222,14 @@ def _marks(key: str, entry: Any) -> Object:
     }
 
 
-def _check_rules(resource: Resource, old: Object | None, cluster: Cluster) -> None:
+def _check_rules(resource: Resource, old: Object | None, cluster: Cluster, own_paths: bool) -> None:
     if resource.kind == "InferenceService":
         check_service(resource.object, old)
     elif resource.kind in ("ServingRuntime", "ClusterServingRuntime"):
         peers = cluster.of_kind(resource.kind, resource.namespace)
         check_runtime(resource, old, peers)
     elif resource.kind == "InferenceGraph":
-        check_graph(resource)
+        check_graph(resource, own_paths=own_paths)
     elif resource.kind == "TrainedModel":
         check_trained(resource, old)
     elif resource.kind == "ClusterStorageContainer":

@@ -87,6 +87,19 @@ class Graph:
     propagate_headers: Sequence[str] = ()
     """Regular expressions of the headers that steps are sent, as `PROPAGATE_HEADERS` has them."""
 
+    def written(self) -> dict[str, Any]:
+        """The graph as Rust reads it."""
+        return {
+            "nodes": self.nodes,
+            "timeoutSecs": self.timeout,
+            "stepTimeoutSecs": self.step_timeout,
+            "propagateHeaders": list(self.propagate_headers),
+        }
+
+    def to_json(self) -> str:
+        """The same as text: what `PUT /graphs/<namespace>/<name>` of a server takes."""
+        return json.dumps(self.written())
+
 
 @dataclass(frozen=True, slots=True)
 class Component:
@@ -104,6 +117,9 @@ class Component:
     """What answers in the place of replicas."""
     absent: str | None = None
     """Why nobody answers, told to clients when there is no replica."""
+    at: str = ""
+    """What goes before the path of every request to its replicas: `/graphs/default/name` leads to a
+    graph that a Nerite server runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +215,13 @@ def _component(service: Service, component: Component, hosts: list[str]) -> dict
     return {
         "name": component.name,
         "hosts": hosts,
+        "at": component.at,
         "timeout_secs": component.timeout,
         "absent": component.absent,
         "concurrency": component.concurrency,
         "batcher": component.batcher and asdict(component.batcher),
         "logger": component.logger and _logger(service, component.name, component.logger),
-        "graph": component.graph and _graph(component.graph),
+        "graph": component.graph and component.graph.written(),
         "revisions": [
             {
                 "weight": revision.weight,
@@ -235,15 +252,6 @@ def _logger(service: Service, component: str, logger: Logger) -> dict[str, Any]:
         "responses": logger.mode in ("all", "response"),
         "attributes": list(attributes.items()),
         "metadata_headers": list(logger.metadata_headers),
-    }
-
-
-def _graph(graph: Graph) -> dict[str, Any]:
-    return {
-        "nodes": graph.nodes,
-        "timeoutSecs": graph.timeout,
-        "stepTimeoutSecs": graph.step_timeout,
-        "propagateHeaders": list(graph.propagate_headers),
     }
 
 

@@ -15,13 +15,17 @@ from nerite.kserve.documents import KeyPath, Object
 from nerite.kserve.refusals import Invalid
 from nerite.kserve.resources import Resource
 from nerite.kserve.service_rules import NAME_PATTERN, NAME_RULE
+from nerite.server.graphs import PATHS, is_own_path
 
 _TARGETS = ("nodeName", "serviceName", "serviceUrl")
 _TRAINED_SCHEMES = ("s3://", "gs://", "https://", "http://")
 
 
-def check_graph(graph: Resource) -> None:
-    """Raise `Invalid` for the first rule that the graph breaks."""
+def check_graph(graph: Resource, *, own_paths: bool = False) -> None:
+    """Raise `Invalid` for the first rule that the graph breaks.
+
+    With `own_paths` a step may be a path of the server that runs the graph.
+    """
     name, nodes = graph.name, graph.spec["nodes"]
     if not re.fullmatch(NAME_PATTERN, name):
         raise Invalid(f'The InferenceGraph "{name}" is invalid: a InferenceGraph {NAME_RULE}')
@@ -35,6 +39,7 @@ def check_graph(graph: Resource) -> None:
         _check_step_names(name, node_name, node)
         for i, step in enumerate(node.get("steps", [])):
             _check_target(name, node_name, i, step, set(nodes))
+            _check_url(name, node_name, i, step, own_paths)
         _check_weights(name, node_name, node)
     _check_cycles(name, nodes)
 
@@ -57,10 +62,14 @@ def _check_step_names(graph: str, node_name: str, node: Object) -> None:
         seen.add(name)
 
 
+def _where(graph: str, node_name: str, index: int, step: Object) -> str:
+    name = step.get("name", "")
+    return f'Step {index} ("{name}") in node "{node_name}" of InferenceGraph "{graph}"'
+
+
 def _check_target(graph: str, node_name: str, index: int, step: Object, nodes: set[str]) -> None:
     path = _steps_path(node_name, index)
-    where = f'Step {index} ("{step.get("name", "")}") in node "{node_name}" of InferenceGraph '
-    where += f'"{graph}"'
+    where = _where(graph, node_name, index, step)
     targets = [key for key in _TARGETS if step.get(key)]
     if not targets:
         raise Invalid(f"{where} does not specify an inference target", path)
@@ -70,10 +79,18 @@ def _check_target(graph: str, node_name: str, index: int, step: Object, nodes: s
     if node and node not in nodes:
         text = f'{where} names the node "{node}", which the graph does not have'
         raise Invalid(text, (*path, "nodeName"), f"known: {', '.join(sorted(nodes))}")
+
+
+def _check_url(graph: str, node_name: str, index: int, step: Object, own_paths: bool) -> None:
     url = step.get("serviceUrl")
-    if url and urlsplit(url).scheme not in ("http", "https"):
-        text = f'{where} has the serviceUrl "{url}", which is no http or https URL'
-        raise Invalid(text, (*path, "serviceUrl"), "write http://...")
+    if not url or urlsplit(url).scheme in ("http", "https") or (own_paths and is_own_path(url)):
+        return
+    text = f'{_where(graph, node_name, index, step)} has the serviceUrl "{url}", which is no http '
+    text += "or https URL"
+    accepted = "write http://..."
+    if own_paths:
+        text, accepted = f"{text} and no path of a model or graph here", f"{accepted}, or {PATHS}"
+    raise Invalid(text, (*_steps_path(node_name, index), "serviceUrl"), accepted)
 
 
 def _check_weights(graph: str, node_name: str, node: Object) -> None:

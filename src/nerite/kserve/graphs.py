@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""InferenceGraphs at run time: a resource becomes a component of the gateway.
+"""InferenceGraphs at run time: a resource becomes a component of the gateway, or a server's own.
 
 Steps that name a service get its URL inside the cluster, which the gateway knows as one of its own
-hosts, so they go straight to the replicas. `serve_graph` serves a graph alone, for tests and
-trials; services that it should reach by name are given with it.
+hosts, so they go straight to the replicas; where a server runs the graph itself (`own_graphs`)
+they are models of that server, by their paths alone. `serve_graph` serves a graph alone, for tests
+and trials; services that it should reach by name are given with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nerite.errors import InvalidArgument
-from nerite.kserve.admission import Cluster, admit_all
+from nerite.kserve.admission import Cluster, admit_all, is_foreign
 from nerite.kserve.builtin_runtimes import builtin_cluster
 from nerite.kserve.documents import Object, read_files
 from nerite.kserve.gateway import (
@@ -27,6 +28,7 @@ from nerite.kserve.gateway import (
 )
 from nerite.kserve.resources import Resource
 from nerite.kserve.workloads import is_multi_model
+from nerite.server.graphs import OwnGraph, asked_models
 
 PathOf = Callable[[str], str]
 
@@ -46,29 +48,36 @@ def graph_of(
     namespace: str = "default",
     path_of: PathOf = v1_path,
     propagate_headers: Sequence[str] = (),
+    *,
+    own: bool = False,
 ) -> Graph:
     """The graph of an InferenceGraph's `spec`.
 
     Args:
+        own: Services that steps name are models of the server that runs the graph.
         path_of: What a service that a step names is asked for; KServe takes V1 unless the service
             or its runtime says V2 (`spec/kserve.md` 1.13).
     """
+    host = "" if own else f".{namespace}.svc.cluster.local"
     nodes = {
-        name: {**node, "steps": [_step(step, namespace, path_of) for step in _steps(node)]}
+        name: {**node, "steps": [_step(step, host, path_of) for step in _steps(node)]}
         for name, node in spec["nodes"].items()
     }
-    step_timeout = (spec.get("routerTimeouts") or {}).get("serviceClient")
-    return Graph(nodes, spec.get("timeout"), step_timeout, tuple(propagate_headers))
+    whole, step = spec.get("timeout"), (spec.get("routerTimeouts") or {}).get("serviceClient")
+    # KServe admits any number; one that is no time is no limit.
+    whole, step = (limit if limit and limit > 0 else None for limit in (whole, step))
+    return Graph(nodes, whole, step, tuple(propagate_headers))
 
 
 def _steps(node: Mapping[str, Any]) -> list[Object]:
     return list(node.get("steps") or [])
 
 
-def _step(step: Object, namespace: str, path_of: PathOf) -> Object:
+def _step(step: Object, host: str, path_of: PathOf) -> Object:
     step = {key: value for key, value in step.items() if value is not None}
     if service := step.pop("serviceName", None):
-        step["serviceUrl"] = f"http://{service}.{namespace}.svc.cluster.local{path_of(service)}"
+        before = f"http://{service}{host}" if host else ""
+        step["serviceUrl"] = f"{before}{path_of(service)}"
     return step
 
 
@@ -107,6 +116,37 @@ def graph_service(
     path_of = path_in(cluster, graph.namespace)
     made = graph_of(graph.spec, graph.namespace, path_of, propagate_headers)
     return Service(graph.name, graph.namespace, [Component("graph", graph=made)])
+
+
+def own_graphs(
+    files: Sequence[str | Path], propagate_headers: Sequence[str] = ()
+) -> tuple[OwnGraph, ...]:
+    """The InferenceGraphs of some files, for a server whose models are their services.
+
+    A `serviceUrl` may be a path of that server. Services in the files say by which protocol the
+    models of their names are asked; without one it is V1, as in KServe.
+
+    Raises:
+        ConfigError: A file breaks one of KServe's rules.
+        InvalidArgument: A file has no graph.
+    """
+    documents = []
+    for file in files:
+        found = [each for each in read_files([Path(file)]) if not is_foreign(each)]
+        if not any(document.kind == "InferenceGraph" for document in found):
+            raise InvalidArgument(f"{file} has no InferenceGraph, expected one or more")
+        documents += found
+    cluster = admit_all(documents, builtin_cluster(), own_paths=True)
+    return tuple(
+        _own_graph(graph, cluster, propagate_headers) for graph in cluster.of_kind("InferenceGraph")
+    )
+
+
+def _own_graph(graph: Resource, cluster: Cluster, propagate_headers: Sequence[str]) -> OwnGraph:
+    path_of = path_in(cluster, graph.namespace)
+    made = graph_of(graph.spec, graph.namespace, path_of, propagate_headers, own=True)
+    asked = tuple(asked_models(dict(made.nodes)))
+    return OwnGraph(graph.namespace, graph.name, made.to_json(), asked)
 
 
 @contextmanager

@@ -57,6 +57,8 @@ def _document(text: str) -> Schema:
     paths = _server_paths()
     for model in told["models"]:
         paths |= _model_paths(model)
+    for graph in told["graphs"]:
+        paths |= _graph_paths(graph)
     paths |= management.server_paths()
     for model in told["models"]:
         paths |= management.model_paths(model["name"])
@@ -104,6 +106,17 @@ def _model_paths(model: Mapping[str, Any]) -> Schema:
         body = _body(_rows(model), _row_example(model))
         paths[f"{v1}:predict"] = {"post": {**told, **body}}
     return paths
+
+
+def _graph_paths(graph: Mapping[str, Any]) -> Schema:
+    tag = f"{graph['namespace']}/{graph['name']}"
+    path = f"/graphs/{graph['namespace']}/{graph['name']}"
+    asked = _told(tag, "Ask the graph; any path below answers too", None)
+    body: Schema = {"content": {"application/json": {"schema": {}}}}
+    return {
+        path: {"post": {**asked, "requestBody": {"required": True, **body}}},
+        f"{path}/readyz": {"get": _told(tag, "Whether the graph is there", None)},
+    }
 
 
 def _told(tag: str, summary: str, answer: Schema | None) -> Schema:

@@ -32,6 +32,13 @@ _TRACES: Schema = {
     "trace_count": {"type": ["string", "null"]},
     "log_frequency": {"type": ["string", "null"]},
 }
+_GRAPH: Schema = {
+    "nodes": {"type": "object", "additionalProperties": {"type": "object"}},
+    "timeoutSecs": {"type": ["number", "null"], "exclusiveMinimum": 0},
+    "stepTimeoutSecs": {"type": ["number", "null"], "exclusiveMinimum": 0},
+    "propagateHeaders": {"type": "array", "items": _TEXT},
+}
+_STEPS = [{"serviceUrl": "/v1/models/NAME:predict"}]
 _REGION: Schema = {"key": _TEXT, "offset": _NUMBER, "byte_size": _NUMBER}
 
 
@@ -44,6 +51,16 @@ def server_paths() -> Schema:
         "/v2/models/stats": {"get": _told("Counters and times of all models", _ANY)},
         "/v2/repository/index": {
             "post": _told("All models with state and reason", _LIST, index, {"ready": True})
+        },
+        "/graphs": {"get": _told("The graphs that the server runs", _ANY)},
+        "/graphs/NAMESPACE/NAME": {
+            "put": _told(
+                "Run a graph, or another one in its place; 201 if it is new",
+                _ANY,
+                _GRAPH,
+                {"nodes": {"root": {"routerType": "Sequence", "steps": _STEPS}}},
+            ),
+            "delete": _told("Run a graph no more", _ANY),
         },
         "/v2/logging": {
             "get": _told("The settings of the log", _ANY),

@@ -19,6 +19,7 @@ from nerite.models.options import LoadOptions
 from nerite.server.access_options import AccessOptions
 from nerite.server.door_options import DoorOptions
 from nerite.server.doors import doors
+from nerite.server.graphs import OwnGraph
 from nerite.server.trace_options import TraceOptions
 
 COMPRESSION = ("none", "low", "medium", "high")
@@ -69,6 +70,8 @@ class ServerOptions:
     trust: bool = False
     """Load pickles too, which run whatever code their author put in; only for all models at once,
     never by a request."""
+    graphs: tuple[OwnGraph, ...] = ()
+    """InferenceGraphs that the server runs, at `/graphs/<namespace>/<name>` of its HTTP port."""
     exit_on_error: bool = False
     """End the server if a model fails to load at the start."""
     strict_readiness: bool = True
@@ -225,6 +228,8 @@ class ServerOptions:
                 f"option 'model_name' is '{self.model_name}', but {len(self.repositories)} "
                 "repositories are given; it names the one model of one repository"
             )
+        if self.graphs and not self.allow_http:
+            raise InvalidArgument("option 'graphs' needs the HTTP port, where graphs are asked")
         doors(self)
 
     def load_options(self, cores: int) -> LoadOptions:

@@ -251,6 +251,8 @@ class Server:
         found = self._at_start(self._repository) if clouds.sagemaker or clouds.vertex_ai else None
         engine = self._open_engine([each.name for each in found or ()])
         try:
+            for graph in self.options.graphs:
+                engine.put_graph(graph.namespace, graph.name, graph.definition)
             if self.options.access.api_keys:
                 self._keys = KeyWatch(self.options.access.api_keys, engine.set_keys)
             self._traces = TraceLoop(engine, self.trace_settings)
@@ -264,6 +266,7 @@ class Server:
                 self._keys.stop()
             engine.stop()
             raise
+        self._tell_of_graphs(self._repository)
         self._host = machine_metrics(self.options)
         for metrics in self._host:
             metrics.start()
@@ -358,6 +361,17 @@ class Server:
             for warning in door.warnings:
                 _log.warning("%s", warning)
             _log.info("%s at %s", _SERVICES[door.protocol], door.told(opened))
+
+    def _tell_of_graphs(self, repository: Repository) -> None:
+        names = set(repository.names()) if self.options.graphs else set()
+        if self.options.model_name:
+            names = {self.options.model_name}
+        for graph in self.options.graphs:
+            _log.info(
+                "graph '%s/%s' at %s%s", graph.namespace, graph.name, self.http_url, graph.path
+            )
+            for sentence in graph.missing(names):
+                _log.warning("%s", sentence)
 
     def _url(self, protocol: str) -> str:
         if protocol not in self._doors:

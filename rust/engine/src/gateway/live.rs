@@ -16,8 +16,8 @@ use smallvec::SmallVec;
 
 use super::batcher::Batcher;
 use super::gate::{self, Gate};
-use super::graph::Flow;
 use super::payload_log::Sink;
+use crate::graph::Flow;
 
 /// One state of the routes. Replaced as a whole; requests under way keep theirs.
 #[derive(Debug, Default)]
@@ -69,6 +69,8 @@ impl Live {
 pub struct Component {
     /// How texts name it.
     pub name: String,
+    /// What goes before the path of every request.
+    pub at: String,
     /// Until an answer must have begun.
     pub timeout: Option<Duration>,
     /// The graph that it is.
@@ -143,6 +145,7 @@ impl Component {
             flow,
             batcher: written.batcher.as_ref().map(Batcher::new),
             sink: sink.map(Arc::new),
+            at: written.at.clone(),
             timeout: written.timeout_secs.map(Duration::from_secs_f64),
             absent: written.absent.clone().unwrap_or("it has no replica".into()),
             shares: (usable.len() > 1).then(|| Mutex::new(shares)),

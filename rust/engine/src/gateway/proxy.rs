@@ -13,16 +13,17 @@ use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use nerite_logic::gateway::failure::{Failure, Kind};
 use nerite_logic::gateway::headers::host_of;
-use nerite_logic::gateway::payload::Payload;
 use nerite_logic::gateway::table::Found;
 
 use super::bodies::{Fate, Outgoing, Reply};
+use super::graph::Components;
 use super::live::{Component, Live, Speech, Working};
 use super::payload_log::{Tap, Told};
 use super::server::Shared;
 use super::upstream::{self, Answered, Unanswered};
-use super::{batcher, failures, graph, hops};
+use super::{batcher, failures, hops};
 use crate::body::{Align, Reading, Unreadable, read};
+use crate::graph::{self, Asked};
 
 /// Where a request came in.
 #[derive(Clone, Debug)]
@@ -187,14 +188,15 @@ impl Errand<'_> {
                 .component
                 .failure(Kind::Internal, "there is nothing to combine"));
         };
-        let json_length = graph::header_length(&headers).filter(|length| *length < body.len());
-        let asked = graph::Asked {
-            headers,
-            payload: Payload { body, json_length },
-            depth: 0,
+        if path == graph::READY {
+            return Ok(Response::new(Reply::Whole(None)));
+        }
+        let steps = Components {
+            live: self.live,
+            shared: self.shared,
         };
-        let answered = graph::answer(flow, path, asked, self.live, self.shared).await;
-        answered.map_err(|failure| self.component.failure(failure.kind, &failure.text))
+        let answered = graph::answer(flow, Asked::of(headers, body), &steps, Reply::whole).await;
+        answered.map_err(|late| self.component.failure(Kind::Late, &late.to_string()))
     }
 
     fn request_tap(&self, headers: &HeaderMap) -> Option<Tap> {
@@ -279,9 +281,23 @@ fn next_uri(uri: &Uri, found: &Found<'_>, speech: Speech, authority: &str) -> Re
 pub async fn forward(
     component: &Component,
     speech: Speech,
-    request: Request<Outgoing>,
+    mut request: Request<Outgoing>,
     shared: &Shared,
 ) -> Result<Response<Reply>, Failure> {
+    if !component.at.is_empty() {
+        if speech == Speech::Grpc {
+            let text = format!("it is asked over HTTP only, at {}", component.at);
+            return Err(component.failure(Kind::Unsupported, &text));
+        }
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str);
+        let below = format!("{}{path}", component.at).parse();
+        *request.uri_mut() = below.map_err(|why| {
+            component.failure(Kind::BadRequest, &format!("the path '{path}': {why}"))
+        })?;
+    }
     let sent = forward_in_time(component, speech, request, shared);
     let Some(limit) = component.timeout else {
         return sent.await;

@@ -203,7 +203,10 @@ impl Doors {
         let path = head.uri.path();
         match protocol {
             Protocol::Metrics => Door::of(Route::of_metrics(path), head),
-            Protocol::Http | Protocol::Grpc => Door::of(Route::of(path), head),
+            Protocol::Http | Protocol::Grpc => {
+                let route = Route::of(path).map(|route| route.by(&head.method));
+                Door::of(route, head)
+            }
             Protocol::SageMaker => Door {
                 dialect: Dialect::SageMaker,
                 ..Door::of(self.sagemaker.route(path, &head.headers), head)

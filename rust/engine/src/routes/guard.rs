@@ -366,6 +366,18 @@ impl Sight<'_> {
     }
 
     /// Whether a model is among them.
+    ///
+    /// # Errors
+    /// What the key is not for.
+    pub fn admits(&self, model: &str) -> Result<(), Error> {
+        let asker = Asker {
+            key: self.0,
+            may_manage: false,
+        };
+        Need::AnyKey.met(asker, Subject::Model(model), format_args!("a step"))
+    }
+
+    /// Whether a model is among them.
     #[must_use]
     pub fn sees(&self, model: &str) -> bool {
         self.0.is_none_or(|key| key.is_for(model))

@@ -108,9 +108,68 @@ fn every_path_means_one_thing() {
             Some(Route::V1(V1::ModelReady(target("m", None)))),
         ),
         ("/v1", None),
+        ("/graphs", Some(Route::Graphs)),
+        ("/graphs/", None),
+        ("/graphs/a/", None),
+        ("/graphs//b", None),
+        ("/graphsa", None),
         ("", None),
     ];
     for (path, route) in table {
         assert_eq!(Route::of(path), route, "{path}");
+    }
+}
+
+#[test]
+fn a_graph_is_changed_at_its_own_path_and_asked_below() {
+    let words = |path: &'static str, method: &str| {
+        let (kind, named) = match Route::of(path)?.by(&method.parse().unwrap()) {
+            Route::Graph(named) => ("ask", named),
+            Route::GraphReady(named) => ("ready", named),
+            Route::GraphChange(named) => ("change", named),
+            _ => return None,
+        };
+        Some((kind, named.namespace, named.name))
+    };
+    for (path, method, expected) in [
+        ("/graphs/g", "POST", ("ask", "default", "g")),
+        ("/graphs/g", "PUT", ("change", "default", "g")),
+        ("/graphs/n/g", "POST", ("ask", "n", "g")),
+        ("/graphs/n/g", "PUT", ("change", "n", "g")),
+        ("/graphs/n/g", "DELETE", ("change", "n", "g")),
+        ("/graphs/n/g/", "DELETE", ("ask", "n", "g")),
+        ("/graphs/n/g/v2/models/m/infer", "POST", ("ask", "n", "g")),
+        ("/graphs/n/g/x", "PUT", ("ask", "n", "g")),
+        ("/graphs/n/g/readyz", "GET", ("ready", "n", "g")),
+        ("/graphs/n/g/readyz/x", "GET", ("ask", "n", "g")),
+    ] {
+        assert_eq!(words(path, method), Some(expected), "{method} {path}");
+    }
+}
+
+#[test]
+fn a_step_asks_for_inference_and_nothing_else() {
+    for path in [
+        "/v1/models/m:predict",
+        "/v1/models/m/versions/2:predict",
+        "/v2/models/m/infer",
+        "/v2/models/m/versions/2/infer?x=1",
+        "/graphs/n/g",
+        "/graphs/g",
+    ] {
+        assert!(Route::of_step(path).is_some(), "{path}");
+    }
+    for path in [
+        "/v1/models/m",
+        "/v1/models/m:explain",
+        "/v2/models/m",
+        "/v2/models/m/generate",
+        "/v2/repository/models/m/unload",
+        "/v2/logging",
+        "/graphs",
+        "/metrics",
+        "/",
+    ] {
+        assert_eq!(Route::of_step(path), None, "{path}");
     }
 }

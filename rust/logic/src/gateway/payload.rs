@@ -144,17 +144,18 @@ pub fn predictions_to_instances(payload: &Payload) -> Option<Payload> {
     (!items.is_empty()).then(|| Payload::of_json(format!(r#"{{"instances":{predictions}}}"#)))
 }
 
-/// A V2 answer as a V2 request: its outputs are the inputs, raw tensors go with them.
+/// A V2 answer as a V2 request: its outputs are the inputs. Raw tensors go with them, and are asked for.
 #[must_use]
 pub fn outputs_to_inputs(payload: &Payload) -> Option<Payload> {
     let members: Members<'_> = serde_json::from_slice(payload.json()).ok()?;
     let outputs = members.last(|key| key == "outputs")?;
     let id = members.last(|key| key == "id");
     let id = id.map_or_else(String::new, |id| format!(r#""id":{id},"#));
-    let json = format!(r#"{{{id}"inputs":{outputs}}}"#);
     let Some(length) = payload.json_length else {
-        return Some(Payload::of_json(json));
+        return Some(Payload::of_json(format!(r#"{{{id}"inputs":{outputs}}}"#)));
     };
+    let raw = r#""parameters":{"binary_data_output":true}"#;
+    let json = format!(r#"{{{id}{raw},"inputs":{outputs}}}"#);
     let tensors = payload.body.get(length..)?;
     Some(Payload {
         json_length: Some(json.len()),

@@ -7,6 +7,7 @@
 //! `NERITE_FUZZ_SECONDS` and `NERITE_FUZZ_SEED` choose how long and which; `make fuzz` sets both.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod graphs;
 mod grpc;
 mod http;
 mod hunt;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every route and every call, in front of the guard.
 
-use hyper::Request;
+use hyper::{Method, Request};
 use nerite_logic::Code;
 
 use super::super::doors::Hosted;
@@ -30,7 +30,11 @@ fn next_route(route: Option<Route<'static>>) -> Option<Route<'static>> {
         Some(Route::V1(V1::ModelReady(_))) => Route::V1(V1::Predict(MODEL)),
         Some(Route::V1(V1::Predict(_))) => Route::V1(V1::Explain(MODEL)),
         Some(Route::V1(V1::Explain(_))) => Route::OpenApi,
-        Some(Route::OpenApi) => Route::Docs,
+        Some(Route::OpenApi) => Route::Graphs,
+        Some(Route::Graphs) => Route::of_graphs("/graphs/n/g")?,
+        Some(Route::Graph(_)) => Route::of_graphs("/graphs/n/g/readyz")?.by(&Method::GET),
+        Some(Route::GraphReady(_)) => Route::of_graphs("/graphs/n/g")?.by(&Method::PUT),
+        Some(Route::GraphChange(_)) => Route::Docs,
         Some(Route::Docs) => Route::ModelReady(MODEL),
         Some(Route::ModelReady(_)) => Route::ModelMetadata(MODEL),
         Some(Route::ModelMetadata(_)) => Route::ModelConfig(MODEL),
@@ -95,6 +99,9 @@ fn path_of(route: Route<'_>) -> String {
         Route::AllMetadata => "/v2/models",
         Route::OpenApi => "/openapi.json",
         Route::Docs => "/docs",
+        Route::Graphs => "/graphs",
+        Route::Graph(_) | Route::GraphChange(_) => "/graphs/n/g",
+        Route::GraphReady(_) => "/graphs/n/g/readyz",
         Route::V1(V1::Alive) => "/",
         Route::V1(V1::Models) => "/v1/models",
         Route::V1(V1::ModelReady(_)) => "/v1/models/m",
@@ -186,6 +193,15 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
         request = request.header(*name, *value);
     }
     request.body(()).unwrap().into_parts().0
+}
+
+/// The method by which a route is sent in place of `method`: a graph is changed by others than those two.
+fn sent_by(route: Route<'_>, method: &'static str) -> &'static str {
+    match (route, method) {
+        (Route::GraphChange(_), "GET") => "DELETE",
+        (Route::GraphChange(_), _) => "PUT",
+        _ => method,
+    }
 }
 
 fn port_of(route: Route<'_>) -> Protocol {
@@ -284,6 +300,7 @@ fn each_need_is_met_by_the_keys_that_have_it_and_no_other() {
             .into_iter()
             .flat_map(|key| [(key, "GET"), (key, "POST")])
         {
+            let method = sent_by(route, method);
             let shown = bearer(key);
             let sent = head(method, &path_of(route), &[("authorization", &shown)]);
             let told = guard.admit(&sent, port_of(route), Peer::Elsewhere);
@@ -307,7 +324,7 @@ fn only_health_is_open_and_only_management_is_for_whoever_is_near() {
         if route.need(true) == Need::Nothing {
             open.push(path_of(route));
         }
-        for method in ["GET", "POST"] {
+        for method in ["GET", "POST"].map(|method| sent_by(route, method)) {
             let manages = route.need(method != "GET") == Need::Scope(Scope::Manage);
             let near = head(method, &path_of(route), &[]);
             let told = |peer, head: &Parts| {
@@ -332,6 +349,7 @@ fn only_health_is_open_and_only_management_is_for_whoever_is_near() {
         "/v2/health/ready",
         "/",
         "/v1/models/m",
+        "/graphs/n/g/readyz",
         "/docs",
         "/v2/models/m/ready",
     ];

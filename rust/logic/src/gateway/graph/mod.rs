@@ -8,8 +8,10 @@
 mod reading;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::condition::{Document, holds};
 use super::payload::{self, Payload};
@@ -92,8 +94,28 @@ pub enum Target {
         /// Path and query.
         path: String,
     },
+    /// A path of the server that runs the graph.
+    Path(String),
     /// Nobody: the reason.
     Unusable(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(index) => write!(f, "node {index}"),
+            Self::Url {
+                tls,
+                authority,
+                path,
+            } => {
+                let scheme = if *tls { "https" } else { "http" };
+                write!(f, "{scheme}://{authority}{path}")
+            }
+            Self::Path(path) => f.write_str(path),
+            Self::Unusable(_) => f.write_str("a URL that is not usable"),
+        }
+    }
 }
 
 /// What one step, node or graph answered.
@@ -168,7 +190,7 @@ impl Step {
 
     fn speaks_v2(&self) -> bool {
         match &self.target {
-            Target::Url { path, .. } => {
+            Target::Url { path, .. } | Target::Path(path) => {
                 let path = path.split('?').next().unwrap_or_default();
                 path.contains("/v2/models/") && path.ends_with("/infer")
             }
@@ -231,4 +253,11 @@ impl Node {
 pub fn cause(text: &str) -> Bytes {
     let cause = serde_json::Value::from(text);
     format!(r#"{{"error":"Failed to process request","cause":{cause}}}"#).into()
+}
+
+/// The SHA-256 of a definition, as hexadecimal digits.
+#[must_use]
+pub fn digest(written: &[u8]) -> String {
+    let bytes = Sha256::digest(written);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Graph, Node, ROOT, Router, Step, Target};
 use crate::Error;
@@ -12,7 +14,7 @@ use crate::Error;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
-    nodes: BTreeMap<String, WrittenNode>,
+    nodes: BTreeMap<String, Value>,
     #[serde(default)]
     timeout_secs: Option<f64>,
     #[serde(default)]
@@ -26,7 +28,7 @@ struct Written {
 struct WrittenNode {
     router_type: String,
     #[serde(default)]
-    steps: Vec<WrittenStep>,
+    steps: Vec<Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -55,21 +57,32 @@ impl Graph {
     ///
     /// # Errors
     /// If it is no graph, has no root, or names nodes that it does not have.
-    pub fn from_value(value: serde_json::Value) -> Result<Self, Error> {
-        let written: Written = serde_json::from_value(value)
-            .map_err(|why| Error::invalid(format!("the graph is not usable: {why}")))?;
+    pub fn from_value(value: Value) -> Result<Self, Error> {
+        let written: Written = read(value, || "the graph".into())?;
         let names: Vec<&String> = written.nodes.keys().collect();
         let place = |name: &str| {
             let found = names.iter().position(|known| *known == name);
             found.ok_or_else(|| Error::invalid(format!("the graph has no node '{name}'")))
         };
         let nodes = written.nodes.iter().map(|(name, node)| {
+            let node: WrittenNode = read(node.clone(), || format!("node '{name}' of the graph"))?;
             Ok(Node {
                 name: name.clone(),
                 router: router(&node.router_type),
-                steps: steps(node, &place)?,
+                steps: steps(name, node.steps, &place)?,
             })
         });
+        for (name, seconds) in [
+            ("timeoutSecs", written.timeout_secs),
+            ("stepTimeoutSecs", written.step_timeout_secs),
+        ] {
+            if let Some(seconds) = seconds
+                && !(seconds > 0.0 && seconds < 1e9)
+            {
+                let text = format!("the graph's {name} is {seconds}, expected seconds > 0");
+                return Err(Error::invalid(text));
+            }
+        }
         Ok(Self {
             nodes: nodes.collect::<Result<_, Error>>()?,
             root: place(ROOT)?,
@@ -90,12 +103,36 @@ fn router(name: &str) -> Router {
     }
 }
 
+/// Reads a part of a graph; `what` names it.
+fn read<T: DeserializeOwned>(value: Value, what: impl Fn() -> String) -> Result<T, Error> {
+    let wrong = |why: &str| Error::invalid(format!("{} is not usable: {why}", what()));
+    // A list would be read as the members in their order.
+    if !value.is_object() {
+        let kind = match value {
+            Value::Array(_) => "a list",
+            Value::String(_) => "a text",
+            Value::Number(_) => "a number",
+            Value::Bool(_) => "a truth value",
+            _ => "null",
+        };
+        return Err(wrong(&format!("it is {kind}, expected an object")));
+    }
+    serde_json::from_value(value).map_err(|why| wrong(&why.to_string()))
+}
+
 fn steps(
-    node: &WrittenNode,
+    node: &str,
+    written: Vec<Value>,
     place: &impl Fn(&str) -> Result<usize, Error>,
 ) -> Result<Vec<Step>, Error> {
-    let keys = keys(&node.steps);
-    let made = node.steps.iter().zip(keys).map(|(step, key)| {
+    let written = written.into_iter().enumerate().map(|(index, step)| {
+        read(step, || {
+            format!("step {index} of node '{node}' of the graph")
+        })
+    });
+    let written: Vec<WrittenStep> = written.collect::<Result<_, Error>>()?;
+    let keys = keys(&written);
+    let made = written.iter().zip(keys).map(|(step, key)| {
         Ok(Step {
             key,
             target: match step.node_name.as_str() {
@@ -131,6 +168,9 @@ fn keys(steps: &[WrittenStep]) -> Vec<String> {
 }
 
 fn url(written: &str) -> Target {
+    if written.starts_with('/') && !written.starts_with("//") {
+        return Target::Path(written.into());
+    }
     let unusable = |why: &str| Target::Unusable(format!("the URL \"{written}\" {why}"));
     let (tls, rest) = match written.split_once("://") {
         Some(("http", rest)) => (false, rest),

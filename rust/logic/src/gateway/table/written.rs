@@ -47,6 +47,9 @@ pub struct Component {
     /// Revisions among which requests are shared out.
     #[serde(default)]
     pub revisions: Vec<Revision>,
+    /// What its replicas are asked under: it goes before the path of every request.
+    #[serde(default)]
+    pub at: String,
     /// Seconds until an answer must have begun.
     #[serde(default)]
     pub timeout_secs: Option<f64>,
@@ -129,6 +132,12 @@ impl Component {
         {
             return wrong(format!("timeout_secs is {seconds}, expected seconds > 0"));
         }
+        if !(self.at.is_empty() || is_prefix(&self.at)) {
+            return wrong(format!(
+                "at is '{}', expected a path such as '/graphs/default/name', without a slash at its end",
+                self.at
+            ));
+        }
         if let Some(batcher) = &self.batcher
             && batcher.max_batch_size == 0
         {
@@ -146,4 +155,10 @@ impl Component {
         }
         Ok(())
     }
+}
+
+/// Whether a path can stand before others.
+fn is_prefix(at: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    at.starts_with('/') && !at.ends_with('/') && at.bytes().all(plain)
 }
