@@ -164,7 +164,7 @@ def describe(words: Words, namespace: Namespace = "default") -> None:
     texts = []
     for kind, value in found:
         metadata = value["metadata"]
-        runs = kind in ("InferenceService", "TrainedModel")
+        runs = kind in ("InferenceService", "TrainedModel", "InferenceGraph")
         details = client.details(metadata["namespace"], metadata["name"], kind) if runs else {}
         texts.append(described(value, details, time.time()))
     if texts:

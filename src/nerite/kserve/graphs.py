@@ -138,11 +138,12 @@ def own_graphs(
         documents += found
     cluster = admit_all(documents, builtin_cluster(), own_paths=True)
     return tuple(
-        _own_graph(graph, cluster, propagate_headers) for graph in cluster.of_kind("InferenceGraph")
+        own_graph(graph, cluster, propagate_headers) for graph in cluster.of_kind("InferenceGraph")
     )
 
 
-def _own_graph(graph: Resource, cluster: Cluster, propagate_headers: Sequence[str]) -> OwnGraph:
+def own_graph(graph: Resource, cluster: Cluster, propagate_headers: Sequence[str] = ()) -> OwnGraph:
+    """A graph for the server whose models are its services."""
     path_of = path_in(cluster, graph.namespace)
     made = graph_of(graph.spec, graph.namespace, path_of, propagate_headers, own=True)
     asked = tuple(asked_models(dict(made.nodes)))

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,7 @@ from nerite.local.database import Database
 from nerite.local.events import Events
 from nerite.local.fetching import FETCH_LOG
 from nerite.local.graphs import Graphs
+from nerite.local.hosted_graphs import HostedGraphs
 from nerite.local.hosts import shared_host
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
@@ -118,7 +120,8 @@ class Daemon:
         public_url = self._gateway.url if self._gateway else _without_gateway
         self._services = Services(self._database, machine, self.events, public_url)
         self._trained = TrainedModels(self.events)
-        self._graphs = Graphs(public_url)
+        hosted = HostedGraphs(tools.models, _in_background, self._settled)
+        self._graphs = Graphs(public_url, hosted)
         with self._lock:
             self._reconcile()
         self._thread = threading.Thread(target=self._live, name="nerite-supervisor")
@@ -235,14 +238,25 @@ class Daemon:
             services = self._services
             self._trained.look(services.status, views, self.clock())
             self._graphs.look(self._catalog, services.status, self.clock())
+            copy_of = partial(services.lone_copy, views=views)
+            self._graphs.place(self._catalog, services.status, copy_of)
             graphs = self._graphs.routes(self._catalog, services.status)
             routes = RouteTable([*services.routes(views), *graphs])
             if routes != self.routes:
                 self.routes = routes
                 if self._gateway is not None:
                     self._gateway.configure(routes)
+            if self._gateway is not None and not self._stopping:
+                self._graphs.hosted.work()
             self._version += 1
             self._news.notify_all()
+
+    def _settled(self, note: Callable[[], None]) -> None:
+        """Something that was done elsewhere is noted; called from there."""
+        with self._lock:
+            if not self._stopping:
+                note()
+                self._refresh()
 
     # Looks.
 
@@ -267,6 +281,8 @@ class Daemon:
         with self._lock:
             if kind == "TrainedModel":
                 return self._trained.details((namespace, name), self._supervisor.views)
+            if kind == "InferenceGraph":
+                return self._graphs.details((namespace, name))
             return self._services.details((namespace, name), self._supervisor.views)
 
     def changes(self) -> Iterator[int]:

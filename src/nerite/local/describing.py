@@ -30,6 +30,8 @@ def described(value: Object, details: Mapping[str, Any], now: float) -> str:
     rest = {"metadata": metadata, **{k: v for k, v in value.items() if k not in _SEPARATE}}
     for key, part in rest.items():
         lines += _entry(key, part, 0)
+    if details.get("runs"):
+        lines.append(f"Runs:         {details['runs']}")
     if details.get("components"):
         lines.append("Processes:")
         lines += [_INDENT + line for line in _processes(details["components"])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a running Nerite of this machine is told which models to hold.
+"""How a running Nerite of this machine is told which models and graphs to hold.
 
 Plain HTTP over loopback, with the repository extension's paths. Each call waits until it is done,
 so none belongs into the supervisor's thread.
@@ -13,7 +13,7 @@ import re
 from typing import Protocol
 from urllib.parse import quote
 
-from nerite.errors import NeriteError, Unavailable
+from nerite.errors import InvalidArgument, NeriteError, Unavailable
 
 #: A model may be compiled while it is loaded; a process that dies breaks the connection at once.
 _LOAD_SECS = 3600.0
@@ -34,6 +34,12 @@ class ModelControl(Protocol):
     def unload(self, address: str, name: str) -> None:
         """Returns when the model takes no more requests."""
 
+    def put_graph(self, address: str, namespace: str, name: str, definition: str) -> None:
+        """From now on the process answers for the graph; raises if it does not take it."""
+
+    def delete_graph(self, address: str, namespace: str, name: str) -> None:
+        """The process answers for it no more."""
+
 
 class HttpModelControl:
     """See `ModelControl`."""
@@ -48,6 +54,17 @@ class HttpModelControl:
         """See `ModelControl`; one that is not there is as good as unloaded."""
         _ask("POST", address, f"/v2/repository/models/{quote(name)}/unload", _UNLOAD_SECS)
 
+    def put_graph(self, address: str, namespace: str, name: str, definition: str) -> None:
+        """See `ModelControl`."""
+        path = f"/graphs/{quote(namespace)}/{quote(name)}"
+        status, text = _ask("PUT", address, path, _UNLOAD_SECS, definition)
+        if status not in (200, 201):
+            raise InvalidArgument(text)
+
+    def delete_graph(self, address: str, namespace: str, name: str) -> None:
+        """See `ModelControl`; one that is not there is as good as deleted."""
+        _ask("DELETE", address, f"/graphs/{quote(namespace)}/{quote(name)}", _UNLOAD_SECS)
+
 
 def reason_of(text: str) -> str:
     """The error of a load as the server's log has it, which is how a process's is told."""
@@ -58,18 +75,20 @@ def reason_of(text: str) -> str:
     return f"failed to load '{name}' version {version}: {why.strip().removesuffix(';')}"
 
 
-def _ask(method: str, address: str, path: str, timeout: float = _LOAD_SECS) -> tuple[int, str]:
+def _ask(
+    method: str, address: str, path: str, timeout: float = _LOAD_SECS, body: str = "{}"
+) -> tuple[int, str]:
     """Status, and the error's text if it is one."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
-        connection.request(method, path, "{}", {"Content-Type": "application/json"})
+        connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        body = answer.read().decode(errors="replace")
+        text = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"the process at {address} did not answer: {error!r}") from None
     finally:
         connection.close()
-    return answer.status, body if answer.status == 200 else _error_in(body)
+    return answer.status, text if answer.status < 300 else _error_in(text)
 
 
 def _error_in(body: str) -> str:

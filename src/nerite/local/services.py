@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from nerite.kserve.documents import Document, Object
+from nerite.kserve.gateway import Component as Route
 from nerite.kserve.gateway import Service
 from nerite.kserve.rendering import Rendering, render_service
 from nerite.kserve.resources import Resource
 from nerite.local.catalog import Catalog
 from nerite.local.components import Component, desired_components
+from nerite.local.copy_view import CopyView
 from nerite.local.database import Database
 from nerite.local.events import Events, happened, readiness
 from nerite.local.routes import service_route
@@ -181,6 +183,21 @@ class Services:
     def status(self, key: Key) -> Object | None:
         """The status of a service; None if there is no such service."""
         return self._statuses.get(key, {}) if key in self._renderings else None
+
+    def lone_copy(self, key: Key, views: Views) -> CopyView | None:
+        """The copy in a shared process that answers alone for a service.
+
+        None if there are others, or if the gateway does anything for it but pass requests on.
+        """
+        rendering = self._renderings.get(key)
+        if rendering is None:
+            return None
+        running = self._running(key, views)
+        components = service_route(rendering, running).components
+        plain = [replace(c, revisions=(), absent=None) == Route("predictor") for c in components]
+        copies = [c for group in running.of("predictor") for c in group.serving if c.host]
+        is_one = plain == [True] and [len(r.replicas) for r in components[0].revisions] == [1]
+        return copies[0] if is_one and len(copies) == 1 else None
 
     def routes(self, views: Views) -> list[Service]:
         """What a gateway needs to know."""
