@@ -26,13 +26,13 @@ def isvc(name: str, format_name: str, uri: object, **more: Any) -> dict[str, Any
     }
 
 
-def adding(amount: float, file: Path) -> Path:
+def adding(amount: float, file: Path, given: str = "x", made: str = "y") -> Path:
     """An ONNX model that adds so much to each of two numbers; quick to load."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in ("x", "y")]
+    sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in (given, made)]
     nodes = [
         helper.make_node("Constant", [], ["a"], value_float=float(amount)),
-        helper.make_node("Add", ["x", "a"], ["y"]),
+        helper.make_node("Add", [given, "a"], [made]),
     ]
     graph = helper.make_graph(nodes, "adding", sides[:1], sides[1:])
     opsets = [helper.make_opsetid("", 17)]
