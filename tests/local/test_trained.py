@@ -24,6 +24,7 @@ from tests.local.test_components import cluster_of
 from nerite.kserve.admission import admit_all
 from nerite.kserve.builtin_runtimes import builtin_cluster
 from nerite.kserve.documents import Object, read_documents
+from nerite.kserve.graphs import path_in
 from nerite.kserve.refusals import Refused
 from nerite.local.events import Events
 from nerite.local.trained import TrainedModels, verdicts
@@ -194,3 +195,9 @@ def test_conditions_are_those_that_kserve_was_seen_to_write(vector: Object) -> N
             for each in found:
                 del each["lastTransitionTime"]
             assert found == after["conditions"]
+
+
+def test_a_step_of_a_graph_asks_such_a_service_by_its_bare_host() -> None:
+    path_of = path_in(cluster_of(yaml.safe_dump_all([parent()])), "default")
+    assert path_of("trees") == ""
+    assert path_of("others") == "/v1/models/others:predict"
