@@ -262,6 +262,7 @@ def test_sharing_is_the_flags_unless_the_annotation_decides() -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
+        ("args: [--model_name=../../x]", "its model's name ('../../x') cannot be a folder's"),
         ("args: [--log-verbose=1]", "its arguments (--log-verbose=1) would be all models'"),
         ("env: [{name: OMP_NUM_THREADS, value: '4'}]", "its environment (OMP_NUM_THREADS) would"),
         ("livenessProbe: {tcpSocket: {port: 8080}}", "its livenessProbe would end all models'"),

@@ -123,6 +123,9 @@ def test_models_come_and_go_in_their_service(daemon: Up, tmp_path: Path) -> None
         described = daemon.run("describe", "tm", "oak").stdout
         assert f"{pid} (trees-predictor)" in described
         assert "Loaded oak into trees-predictor" in described
+        assert "successfully loaded 'oak'" in daemon.run("logs", "oak").stdout
+        fetched = daemon.run("logs", "oak", "-c", "storage-initializer").stdout
+        assert f"fetched {here}/oak.onnx" in fetched
         assert daemon.run("get", "tm").stdout.splitlines()[0].split() == [
             "NAME", "URL", "READY", "AGE"
         ]  # fmt: skip

@@ -159,13 +159,9 @@ def _sharing(
         builder.warnings.append(problem)
     if not asked:
         return component
-    why = "Nerite does not stand in for it"
-    if component.serving.model_name:
-        variables = [name for name, _ in component.serving.environment]
-        number = len(component.containers)
-        why = own_process_needed(
-            builder.workload.spec, number, variables, builder.passed, component.sources
-        )
+    why = own_process_needed(
+        builder.workload.spec, component.containers, builder.passed, component.sources
+    )
     if why:
         builder.warnings.append(f"it has a process of its own: {why}")
         return component

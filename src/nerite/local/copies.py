@@ -255,7 +255,8 @@ class Copy:
         if run.child is child:
             run.child = None
             run.vitals.end()
-            run.lifeline.exited(code, now, run.tail.reason())
+            reason = run.tail.reason(own_model=not self.component.hosts_models)
+            run.lifeline.exited(code, now, reason)
 
     def view(self) -> CopyView:
         """See `CopyView`."""

@@ -8,23 +8,22 @@ has one daemon, and `stop` returns when no process is left.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-from nerite.errors import NotFound, Unavailable
+from nerite.errors import NotFound
 from nerite.kserve.admission import Key
 from nerite.kserve.builtin_runtimes import builtin_cluster
 from nerite.kserve.documents import Document, Object
 from nerite.kserve.gateway import RouteTable
 from nerite.local.catalog import Catalog, Change, not_found
+from nerite.local.clock import Clock
 from nerite.local.components import Component
 from nerite.local.database import Database
 from nerite.local.events import Events
@@ -32,6 +31,7 @@ from nerite.local.fetching import FETCH_LOG
 from nerite.local.graphs import Graphs
 from nerite.local.hosted_graphs import HostedGraphs
 from nerite.local.hosts import shared_host
+from nerite.local.lock import take
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
 from nerite.local.processes import ProcessSpawner, ThreadProber
@@ -45,17 +45,6 @@ from nerite.local.tools import Tools
 from nerite.local.trained import TRAINED_SUFFIX, TrainedModels
 
 _IDLE_SECS = 60.0
-
-
-class Clock:
-    """Seconds since the epoch that never go back, whatever is done to the machine's clock."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        """Now."""
-        return time.monotonic() + self._offset
 
 
 class Daemon:
@@ -94,7 +83,7 @@ class Daemon:
         """
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._held = _take(settings.lock)
+        self._held = take(settings.lock)
         if self._gateway is not None:
             self._gateway.open()
         # What a killed daemon had laid out belongs to nobody.
@@ -299,15 +288,12 @@ class Daemon:
         """The log of a component's container; the serving one unless another is named."""
         with self._lock:
             keys = self._services.log_keys((namespace, name), component)
+            keys = keys or self._trained.log_keys((namespace, name))
             if not keys:
                 raise NotFound(not_found("InferenceService", name))
-            keys += tuple(
-                copy.host
-                for key in keys
-                if key in self._supervisor.views
-                for copy in self._supervisor.views[key].copies
-                if copy.host
-            )
+            views = self._supervisor.views.items()
+            copies = [c for k, g in views if k.partition("@")[0] in keys for c in g.copies]
+            keys = (*keys, *(copy.host for copy in copies if copy.host))
             logs = [key for key in self._logs for prefix in keys if key.startswith(f"{prefix}/")]
             logs.sort(key=lambda key: key.endswith(f"/{FETCH_LOG}"))
             chosen = [key for key in logs if not container or key.endswith(f"/{container}")]
@@ -316,25 +302,6 @@ class Daemon:
                 told = f"container '{container}'" if container else "any process"
                 raise NotFound(f"there is no log of {told} of {name} (there is: {there})")
             return self._logs[chosen[0]]
-
-
-def _take(lock: Path) -> IO[str]:
-    """Holds the lock file for as long as the process lives, even if that is killed."""
-    held = lock.open("a+")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        held.seek(0)
-        owner = held.read().strip()
-        held.close()
-        raise Unavailable(
-            f"another daemon runs already (process {owner}, folder '{lock.parent}'); "
-            "use nerite apply, or stop that one first"
-        ) from None
-    held.truncate(0)
-    held.write(str(os.getpid()))
-    held.flush()
-    return held
 
 
 def _without_gateway(_namespace: str, _name: str) -> str:

@@ -7,18 +7,21 @@ goes before the flag. What needs anything of its process that others would get t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Final
 
 from nerite.kserve.defaulting import MODEL_MOUNT
 from nerite.kserve.documents import Object
 from nerite.kserve.resources import Resource
 from nerite.kserve.storage_paths import Source
+from nerite.local.containers import Container
 
 ANNOTATION: Final = "nerite.dev/shared"
 _WORDS = {"true": True, "false": False}
 #: Variables that say which model it is, to servers that Nerite stands in for.
 _MEANINGLESS = ("INFERENCE_SERVICE_NAME", "MLSERVER_", "PROTOCOL_VERSION")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
@@ -34,21 +37,26 @@ def is_asked_for(service: Resource, by_default: bool) -> tuple[bool, str]:
 
 def own_process_needed(
     spec: Object,
-    containers: int,
-    variables: Iterable[str],
+    containers: Sequence[Container],
     passed: Sequence[str],
     sources: Sequence[Source],
 ) -> str:
-    """Why a predictor that Nerite stands in for cannot share; empty if it can.
+    """Why a predictor cannot share; empty if it can.
 
     `spec` is the predictor's; `passed` are the arguments that Nerite would get for it.
     """
     model: Object = spec.get("model") or {}
-    if containers != 1:
-        return f"its pod has {containers} containers that run here"
+    if len(containers) != 1:
+        return f"its pod has {len(containers)} containers that run here"
+    name = containers[0].model_name
+    if not name:
+        return "Nerite does not stand in for it"
+    if not _NAME.fullmatch(name):
+        return f"its model's name ('{name}') cannot be a folder's beside others"
     if passed:
         return f"its arguments ({' '.join(passed)}) would be all models'"
-    own = [name for name in variables if not name.startswith(_MEANINGLESS)]
+    variables = [variable for variable, _ in containers[0].environment]
+    own = [each for each in variables if not each.startswith(_MEANINGLESS)]
     if own:
         return f"its environment ({', '.join(sorted(own))}) would be all models'"
     probes = [key for key in _PROBES if model.get(key)]

@@ -108,6 +108,10 @@ class TrainedModels:
         """The keys of a model's components, whether they are wanted or not."""
         return (f"{key[0]}/{key[1]}{TRAINED_SUFFIX}",)
 
+    def log_keys(self, key: Key) -> tuple[str, ...]:
+        """The keys under which something of a model may be logged; none without such a model."""
+        return self.keys_of(key) if key in self._wanted else ()
+
     def keys(self) -> set[str]:
         """The keys of all components that are wanted."""
         return {component.key for found in self._wanted.values() for component in found}
