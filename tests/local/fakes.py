@@ -122,7 +122,7 @@ class World:
     def unload(self, address: str, name: str) -> None:
         child = self.child_at(address)
         self.calls.append(f"unload {name} {child.pid}")
-        self.loaded[child.pid].pop(name)
+        self.loaded.get(child.pid, {}).pop(name, None)
 
     def models(self) -> list[dict[str, str]]:
         """What the processes that run hold."""

@@ -204,6 +204,50 @@ def test_one_that_may_have_killed_the_process_waits_longer_than_the_others(
     assert only(world, "killer").ready
 
 
+def test_one_that_is_wanted_again_at_once_is_there(world: World, tmp_path: Path) -> None:
+    other = lodger(model_file(tmp_path / "other", "other"), "other")
+    one = lodger(model_file(tmp_path / "one", "one"), "one")
+    running(world, other, one)
+    world.supervisor.want([other])
+    world.step(0.1)
+    world.background = []
+    world.step(0.2)
+    (unloading,) = world.background
+    world.supervisor.want([other, one])
+    world.step()
+    _, fetching = world.background
+    fetching()
+    world.step()
+    # Its load waits for the unloading that has begun.
+    assert len(world.background) == 2
+    unloading()
+    world.step()
+    world.background[-1]()
+    world.background = None
+    world.step(5.0)
+    assert only(world, "one").ready
+    assert world.models() == [{"other": "other", "one": "one"}]
+    (repository,) = (tmp_path / "run").rglob("repository")
+    assert {path.name for path in repository.iterdir()} == {"other", "one"}
+
+
+def test_the_old_revision_never_comes_back_over_the_new_one(world: World, tmp_path: Path) -> None:
+    running(world, lodger(model_file(tmp_path / "old", "old"), "one"))
+    (process,) = world.alive
+    world.background = []
+    world.supervisor.want([lodger(model_file(tmp_path / "new", "new"), "one")])
+    world.step()
+    world.background.pop()()
+    world.step()
+    # The process ends while it loads: neither is there, and the old one is tried first.
+    process.end(137)
+    world.background.pop()()
+    world.background = None
+    world.step(10.0)
+    assert world.models() == [{"one": "new"}]
+    assert only(world, "one").ready
+
+
 def trained(folder: Path, text: str, name: str = "oak") -> object:
     return lodger(model_file(folder / text, text), name, HOST)
 

@@ -125,18 +125,21 @@ class Tenant:
         """What there is to do, whenever that may be."""
         if self._busy or self._has_ended:
             return None
+        is_others_turn = self.component.model in self.host.busy
         if self.is_stopping:
-            return self._unload if self._is_to_unload else self._end
-        waits = self.unfit or self.is_loaded or not self.host.is_ready
-        if waits or self.component.model in self.host.busy or not self._host_goes_on:
-            return None
-        return self._load
+            if not self._is_to_unload:
+                return self._end
+            return None if is_others_turn else self._unload
+        # One whose place a later one has taken never takes it back.
+        is_over = self.host.owners.get(self.component.model, 0) > self.number
+        waits = self.is_loaded or not self.host.is_ready or not self._host_goes_on
+        return None if self.unfit or is_over or waits or is_others_turn else self._load
 
     @property
     def _is_to_unload(self) -> bool:
         """Whether the process would keep it otherwise; not if another revision took its place."""
         owns = self.host.owners.get(self.component.model) == self.number
-        return owns and self.is_loaded and self._host_goes_on
+        return owns and self._host_goes_on
 
     @property
     def _host_goes_on(self) -> bool:
@@ -152,9 +155,6 @@ class Tenant:
 
     def clean_up(self) -> None:
         """Its content is not needed any more."""
-        if self.host.owners.get(self.component.model) == self.number:
-            del self.host.owners[self.component.model]
-            self._link.unlink(missing_ok=True)
         self._models.drop()
 
     def _end(self) -> None:
@@ -210,8 +210,17 @@ class Tenant:
             self._failures += 1
 
     def _unload(self) -> None:
-        models, name = self._tools.models, self.component.model
-        self._begin(lambda address: models.unload(address, name), lambda _, __: self._end())
+        def work(address: str) -> None:
+            self._link.unlink(missing_ok=True)
+            self._tools.models.unload(address, self.component.model)
+
+        def done(problem: str, now: float) -> None:
+            # A process that does not answer is ending, and the next one loads what is linked.
+            if self.host.owners.get(self.component.model) == self.number:
+                del self.host.owners[self.component.model]
+            self._end()
+
+        self._begin(work, done)
 
     # Files.
 
