@@ -21,6 +21,8 @@ _MODEL = {
     "inputs": [{"name": "INPUT", "datatype": "FP32", "shape": [-1, 2]}],
     "outputs": [{"name": "OUTPUT", "datatype": "FP32", "shape": [-1, 2]}],
 }
+#: The same for graphs.
+_GRAPH = {"namespace": "NAMESPACE", "name": "GRAPH", "digest": ""}
 _HEAD = f"""{NOTE}
 # HTTP
 
@@ -37,7 +39,11 @@ answers `GET /metrics` only.
 def document() -> dict[str, Any]:
     """The document of a server with one model."""
     told: dict[str, Any] = openapi(
-        {"server": {"name": "nerite", "version": "0"}, "models": [_MODEL]}
+        {
+            "server": {"name": "nerite", "version": "0"},
+            "models": [_MODEL],
+            "graphs": [_GRAPH],
+        }
     )
     return told
 
@@ -52,7 +58,12 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def page() -> str:
     """All operations in groups, and the bodies of those that take one."""
     groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
-    titles = {"server": "The server", "MODEL": "A model", "management": "Management"}
+    titles = {
+        "server": "The server",
+        "MODEL": "A model",
+        "NAMESPACE/GRAPH": "A graph",
+        "management": "Management",
+    }
     for path, method, told in operations():
         groups.setdefault(titles[told["tags"][0]], []).append((path, method, told))
     parts = [_HEAD]
@@ -61,8 +72,14 @@ def page() -> str:
         rows = [(method, code(path), sentence(told["summary"])) for path, method, told in found]
         parts.append(table(("method", "path", "what it does"), rows))
     parts.append("\n## Bodies\n")
-    parts += [_body(*operation) for operation in operations() if "requestBody" in operation[2]]
+    parts += [_body(*operation) for operation in operations() if _has_members(operation[2])]
     return "".join(parts)
+
+
+def _has_members(told: dict[str, Any]) -> bool:
+    """Whether a body is of a known form; that of a graph is what its first step takes."""
+    body = told.get("requestBody")
+    return body is not None and "properties" in body["content"]["application/json"]["schema"]
 
 
 def _body(path: str, method: str, told: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.keyed import INFER, Keyed, asked, bearer, keyed_server
+from tests.kserve.stubs import stubs
 from tests.server.graphs import (
     ask,
     exchange,
@@ -174,6 +175,30 @@ def test_a_graph_is_for_whoever_may_ask_all_its_models(keyed: Keyed) -> None:
     assert asked(url, "GET", "/graphs")[0] == 401
     assert asked(url, "GET", "/graphs/default/own/readyz")[0] == 200
     assert asked(url, "DELETE", "/graphs/own", keys["own"])[0] == 403
+
+
+def test_what_opens_the_server_is_told_to_nobody(keyed: Keyed) -> None:
+    with stubs({"*": {"echo": True}}) as others:
+        graph = sequence(step(f"{others.url}/x"), propagateHeaders=[".*"])
+        url, key = keyed.server.http_url, keyed.keys["infer"]
+        assert asked(url, "PUT", "/graphs/out", bearer(keyed.keys["manage"]), graph)[0] == 201
+        headers = {**bearer(key), "X-Told": "yes", "Connection": "keep-alive"}
+        assert asked(url, "POST", "/graphs/out", headers, {"a": 1}) == (200, '{"a": 1}')
+        assert others.calls[0].told() == {"content-type": "application/json", "x-told": "yes"}
+
+
+def test_a_request_is_one_line_of_the_access_log(tmp_path: Path) -> None:
+    write_python(tmp_path / "models", "plus", "x + 1")
+    log = tmp_path / "access.log"
+    with serve(tmp_path / "models", access_log=str(log), log_format="json") as server:
+        put(server, "g", sequence(step(predict("plus")), step(predict("plus"))))
+        assert ask(server, "g/x", rows(1), X_Request_Id="r9")[0] == 200
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("PUT", "/graphs/g", 201),
+        ("POST", "/graphs/g/x", 200),
+    ]
+    assert lines[1]["request_id"] == "r9"
 
 
 def test_graphs_are_replaced_under_load_and_no_request_fails(server: Server) -> None:

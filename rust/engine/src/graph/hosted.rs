@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use nerite_logic::Error;
@@ -257,7 +257,7 @@ pub async fn ask(
         shared,
         graphs: &graphs,
     };
-    let asked = asked(head, body);
+    let asked = asked(head, body, sight, shared);
     let answered = super::answer(&graph.flow, asked, &own, ReplyBody::one).await;
     let mut reply = answered.map_err(|late| {
         let text = format!("graph '{}/{}': {late}", named.namespace, named.name);
@@ -270,12 +270,19 @@ pub async fn ask(
     Ok(reply)
 }
 
-/// What the graph looks at: the body is no longer as it was sent, so nothing says that it is.
-fn asked(head: &Parts, body: Bytes) -> Asked {
+/// What the graph looks at. The body is no longer as it was sent, so nothing says that it is; and what
+/// opened this server is for no other.
+fn asked(head: &Parts, body: Bytes, sight: Sight<'_>, shared: &Shared) -> Asked {
     let mut headers = head.headers.clone();
     hops::strip(&mut headers);
     headers.remove(CONTENT_ENCODING);
     headers.remove(ACCEPT_ENCODING);
+    if sight.is_keyed() {
+        headers.remove(AUTHORIZATION);
+    }
+    for group in &shared.options.http_restricted {
+        headers.remove(&group.header);
+    }
     Asked::of(headers, body)
 }
 

@@ -352,6 +352,12 @@ impl<'a> Call<'a> {
 pub struct Sight<'a>(Option<&'a Key>);
 
 impl Sight<'_> {
+    /// Whether a key was shown.
+    #[must_use]
+    pub const fn is_keyed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether that is all of them.
     #[must_use]
     pub fn is_whole(&self) -> bool {
