@@ -95,6 +95,7 @@ def test_the_process_is_shown_and_its_log_found(shared: Up) -> None:
     at = head.index("PROCESS")
     shown = {row.split()[0]: row[at:].split()[0] for row in rows}
     assert shown["adds"] == shown["double"] == "shared-1"
+    assert shown["alone"] == shown["several"] == "own"
     assert "successfully loaded 'adds'" in shared.run("logs", "adds").stdout
     assert "successfully loaded 'double'" in shared.run("logs", "adds").stdout
 
