@@ -120,6 +120,8 @@ def test_mistakes_are_told_with_file_line_and_path(tmp_path: Path) -> None:
     file.write_text(V2_SERVICE)
     with pytest.raises(InvalidArgument, match=r"graph\.yaml has no InferenceGraph"):
         own_graphs([file])
+    with pytest.raises(ConfigError, match="cannot be read: file name too long"):
+        own_graphs(["x" * 5000])
     with pytest.raises(ConfigError, match="no such file"):
         own_graphs([tmp_path / "none.yaml"])
     file.write_text(CHAIN)

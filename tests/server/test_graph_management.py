@@ -71,6 +71,18 @@ def test_a_graph_is_put_told_of_asked_and_deleted(server: Server) -> None:
     assert json.loads(exchange(server, "GET", "/graphs")[2]) == {"graphs": []}
 
 
+def test_a_path_below_a_graph_has_its_namespace(server: Server) -> None:
+    put(server, "short", PLUS)
+    assert ask(server, "short/v1/models", rows(1)) == (
+        404,
+        {
+            "error": "graph 'short/v1' is not known; paths below graph 'default/short' begin with "
+            "/graphs/default/short/"
+        },
+    )
+    assert server.engine.remove_graph("default", "short")
+
+
 def test_only_its_own_path_changes_a_graph(server: Server) -> None:
     """A gateway puts a path behind the graph's own, whatever a client sends."""
     put(server, "team/kept", PLUS)
@@ -192,11 +204,11 @@ def test_a_request_is_one_line_of_the_access_log(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     with serve(tmp_path / "models", access_log=str(log), log_format="json") as server:
         put(server, "g", sequence(step(predict("plus")), step(predict("plus"))))
-        assert ask(server, "g/x", rows(1), X_Request_Id="r9")[0] == 200
+        assert ask(server, "default/g/x", rows(1), X_Request_Id="r9")[0] == 200
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["method"], line["path"], line["status"]) for line in lines] == [
         ("PUT", "/graphs/g", 201),
-        ("POST", "/graphs/g/x", 200),
+        ("POST", "/graphs/default/g/x", 200),
     ]
     assert lines[1]["request_id"] == "r9"
 

@@ -15,7 +15,7 @@ use nerite_logic::Error;
 use nerite_logic::access::{Category, Need, Scope, Subject};
 use nerite_logic::wire::grpc::parse_version;
 
-pub use graphs::Named;
+pub use graphs::{NAMESPACE, Named};
 pub use v1::V1;
 
 /// A model in a path, with the version if one is given.

@@ -105,8 +105,13 @@ def _text_of(file: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        if not path.exists():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name that no file can have
+        problem = ConfigProblem(f"cannot be read: {(error.strerror or '').lower()}", str(path))
+        raise ConfigError(problem) from None
+    if not is_folder:
+        if not is_there:
             raise ConfigError(ConfigProblem("no such file or folder", str(path)))
         yield path
         return

@@ -29,7 +29,7 @@ use crate::gateway::upstream::Reach;
 use crate::http::{Reply, empty, json};
 use crate::request_body::{read_aligned, read_body};
 use crate::routes::guard::Sight;
-use crate::routes::{Named, Route, V1};
+use crate::routes::{NAMESPACE, Named, Route, V1};
 use crate::server::Shared;
 use crate::v1::request_id;
 
@@ -144,14 +144,19 @@ impl Hosted {
         let graphs = self.0.get(named.namespace);
         graphs
             .and_then(|graphs| graphs.get(named.name))
-            .ok_or_else(|| Self::unknown(named))
+            .ok_or_else(|| self.unknown(named))
     }
 
-    fn unknown(named: Named<'_>) -> Error {
+    fn unknown(&self, named: Named<'_>) -> Error {
         let (namespace, name) = (named.namespace, named.name);
-        Error::not_found(format!(
-            "graph '{namespace}/{name}' is not known; GET /graphs tells which there are"
-        ))
+        let graphs = self.0.get(NAMESPACE);
+        let hint = match graphs.is_some_and(|graphs| graphs.contains_key(namespace)) {
+            true => format!(
+                "paths below graph '{NAMESPACE}/{namespace}' begin with /graphs/{NAMESPACE}/{namespace}/"
+            ),
+            false => "GET /graphs tells which there are".into(),
+        };
+        Error::not_found(format!("graph '{namespace}/{name}' is not known; {hint}"))
     }
 
     fn told(&self, seen: impl Fn(&Arc<OwnGraph>) -> bool) -> Vec<Told> {
@@ -299,7 +304,7 @@ pub async fn change(
     let graphs = &shared.graphs;
     if head.method == Method::DELETE {
         if !graphs.remove(named.namespace, named.name) {
-            return Err(Hosted::unknown(named).into());
+            return Err(graphs.table.load().unknown(named).into());
         }
         return Ok(json(&serde_json::json!({})));
     }

@@ -9,7 +9,7 @@ use crate::graph::READY;
 /// Where graphs lie.
 const GRAPHS: &str = "/graphs";
 /// The namespace of a graph in whose path none stands.
-const NAMESPACE: &str = "default";
+pub const NAMESPACE: &str = "default";
 
 /// A graph in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
