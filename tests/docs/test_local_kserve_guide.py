@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.local.conftest import free_ports
 from tests.local.daemons import up
 
+__all__ = ["free_ports"]
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 BLOCKS = re.compile(r"(?:^`([\w.-]+)`[^\n]*\n\n)?^```(\w+)\n(.*?)^```$", re.M | re.S)
 pytestmark = pytest.mark.timeout(240)
@@ -31,14 +33,16 @@ def follow(block: str, folder: Path, environment: dict[str, str]) -> str:
     return ran.stdout
 
 
-def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guide_to_local_kserve_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_ports: tuple[int, int]
+) -> None:
     text = (GUIDES / "local-kserve.md").read_text()
     home = tmp_path / "home"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "NERITE_HOME": str(home), "PATH": path}
     monkeypatch.chdir(tmp_path)
     blocks = BLOCKS.findall(text)
-    assert len(blocks) == 12
+    assert len(blocks) == 16
     start = next(i for i, block in enumerate(blocks) if block[2].startswith("nerite up"))
     for name, kind, block in blocks[:start]:
         if kind == "python":
@@ -53,6 +57,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
             # The guide's ports may be taken; those of this daemon are free ones.
             block = block.replace("localhost:8081", daemon.grpc)
             block = block.replace(":8080", f":{daemon.http.rpartition(':')[2]}")
+            block = block.replace("8900", str(free_ports[0]))
             if kind == "yaml":
                 (tmp_path / name).write_text(block)
             elif kind == "python":
@@ -62,7 +67,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
                 )
             else:
                 shown.append(follow(block, tmp_path, environment))
-        verbs, forms, asked, by_grpc, canary, _, of_graph = shown
+        verbs, forms, asked, by_grpc, canary, _, of_graph, together, trained = shown
         assert "inferenceservice.serving.kserve.io/irises condition met" in verbs
         assert "InferenceService [irises] is Ready" in verbs
         assert "inferenceservice.serving.kserve.io/irises " in forms
@@ -77,4 +82,7 @@ def test_the_guide_to_local_kserve_holds(tmp_path: Path, monkeypatch: pytest.Mon
         assert found == {"now": [2], "before": [0]}
         assert 'inferencegraph.serving.kserve.io "both" deleted' in of_graph
         assert of_graph.endswith('inferenceservice.serving.kserve.io "irises" deleted\n')
+        assert together.count("shared-1") == 2
+        assert '"name":"flowers-next"' in together
+        assert '{"predictions":[0]}' in trained
         assert daemon.stop() == 0

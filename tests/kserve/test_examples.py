@@ -30,6 +30,10 @@ STORIES = [
     ("graph", "0.20", [("file-kinds", "kserve-tritonserver", None, "--http-port=8080")]),
     ("explainer", "0.20", [("explained", "kserve-sklearnserver", None, "--model_name=explained")]),
     ("sidecars", "0.20", [("joined", "kserve-sklearnserver", None, "--model_name=joined")]),
+    ("shared", "0.20", [
+        ("setosa", "kserve-sklearnserver", None, "--model_name=setosa"),
+        ("virginica", "kserve-mlserver", None, "MLSERVER_MODEL_NAME")]),
+    ("trained-models", "0.20", [("garden", "kserve-sklearnserver", None, "--model_dir")]),
     ("custom-container", "0.20", [("word-counter", None, None, "kserve-container")]),
     ("own-runtime", "0.20", [("churn", "house-sklearn", None, "--team=retention")]),
 ]  # fmt: skip

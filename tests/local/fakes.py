@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from nerite.errors import Unavailable
+from nerite.kserve.defaulting import MODEL_MOUNT
 from nerite.kserve.storage_paths import Source
-from nerite.local.components import Component
+from nerite.local.components import SHARED, Component
 from nerite.local.containers import Container, Placed, Probe
+from nerite.local.hosts import NAMESPACE as SHARED_NAMESPACE
 from nerite.local.lifeline import Patience
 from nerite.local.logs import Log
+from nerite.local.model_control import LoadFailed
 from nerite.local.ports import Ports
 from nerite.local.storage import LocalStorage
 from nerite.local.supervisor import Supervisor
@@ -55,6 +59,13 @@ class World:
         self.logs: dict[str, Log] = {}
         self.folder = folder
         self.changes = 0
+        self.loaded: dict[int, dict[str, str]] = {}
+        """By process what it holds: the model's name, and what its file says."""
+        self.calls: list[str] = []
+        self.broken: dict[str, str] = {}
+        """Why models with such a text cannot be loaded."""
+        self.background: list[Callable[[], None]] | None = None
+        """What is to be done elsewhere, where a test wants to say when."""
         tools = Tools(
             spawner=self,
             prober=self,
@@ -62,8 +73,10 @@ class World:
             ports=Ports(free=lambda port: True, find=lambda: next(self.next_port)),
             log=self.log,
             folder=folder / "run",
-            background=lambda work: work(),
+            background=self.work,
             patience=Patience(),
+            shared=lambda number: host(f"shared-{number}", SHARED_NAMESPACE),
+            models=self,
         )
         self.supervisor = Supervisor(tools, self.changed)
 
@@ -82,6 +95,38 @@ class World:
         child = FakeChild(next(self.pids), placed, on_output, on_exit)
         self.children.append(child)
         return child
+
+    def work(self, work: Callable[[], None]) -> None:
+        if self.background is None:
+            work()
+        else:
+            self.background.append(work)
+
+    def child_at(self, address: str) -> FakeChild:
+        port = int(address.rpartition(":")[2])
+        found = [child for child in self.alive if self.port(child) == port]
+        if not found:
+            raise Unavailable(f"nobody listens at {address}")
+        return found[0]
+
+    def load(self, address: str, name: str) -> None:
+        child = self.child_at(address)
+        folder = Path(child.placed.argv[-1]) / name
+        (file,) = (folder / "1").glob("model.*")
+        text = file.read_text()
+        self.calls.append(f"load {name} {child.pid}")
+        if text in self.broken:
+            raise LoadFailed(self.broken[text])
+        self.loaded.setdefault(child.pid, {})[name] = text
+
+    def unload(self, address: str, name: str) -> None:
+        child = self.child_at(address)
+        self.calls.append(f"unload {name} {child.pid}")
+        self.loaded.get(child.pid, {}).pop(name, None)
+
+    def models(self) -> list[dict[str, str]]:
+        """What the processes that run hold."""
+        return [self.loaded.get(child.pid, {}) for child in self.alive]
 
     def probe(self, probe: Probe, port: int, done: Callable[[bool], None]) -> None:
         done(port in self.ready_ports)
@@ -128,4 +173,45 @@ def component(
         (container,),
         sources,
         **more,  # type: ignore[arg-type]
+    )
+
+
+def host(name: str, namespace: str = "default", **more: object) -> Component:
+    """A process that models of others are put into."""
+    container = Container(
+        "kserve-container",
+        ("serve", "--port=8080", MODEL_MOUNT),
+        Probe(8080, "/ready", 10.0, "http"),
+        environment=tuple(more.pop("environment", ())),  # type: ignore[arg-type,call-overload]
+        ports=(8080,),
+    )
+    return Component(
+        namespace,
+        name,
+        "predictor",
+        name,
+        (container,),
+        hosts_models=True,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def model_file(folder: Path, text: str = "one") -> Path:
+    """A model; a fake process knows it by its text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "model.joblib"
+    file.write_text(text)
+    return file
+
+
+def lodger(file: Path, name: str, lives_in: str = SHARED, namespace: str = "default") -> Component:
+    """A model that lives in another component's process."""
+    return Component(
+        namespace,
+        name,
+        "predictor",
+        f"{name}-predictor" if lives_in == SHARED else f"{name}.trainedmodel",
+        sources=(Source(str(file)),),
+        lives_in=lives_in,
+        model=name,
     )

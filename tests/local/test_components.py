@@ -245,3 +245,86 @@ def test_only_whole_names_are_replaced(text: str, placed: str) -> None:
     hosts = {"irises-predictor.lab": "127.0.0.1:5001"}
     placement = Placement({8080: 5002}, {"/mnt/models": "/here"}, hosts)
     assert placement.text(text) == placed
+
+
+SHARING = Machine(PROGRAMS.get, "/venv/python", shared=True)
+
+
+def test_sharing_is_the_flags_unless_the_annotation_decides() -> None:
+    text = MODEL % ("sklearn", "v2", "")
+    found = {}
+    for told in (None, "true", "false"):
+        annotations = {} if told is None else {"annotations": f'{{nerite.dev/shared: "{told}"}}'}
+        for machine in (MACHINE, SHARING):
+            (component,) = components_of(service(text, **annotations), machine)
+            found[told, machine.shared] = (component.lives_in, component.model)
+    mine = ("shared", "irises")
+    assert found == {
+        (None, False): ("", ""), (None, True): mine,
+        ("true", False): mine, ("true", True): mine,
+        ("false", False): ("", ""), ("false", True): ("", ""),
+    }  # fmt: skip
+    odd = service(text, annotations='{nerite.dev/shared: "yes"}')
+    (component,) = components_of(odd)
+    assert component.lives_in == ""
+    told = 'the annotation nerite.dev/shared is "yes"; known: "true", "false"'
+    assert component.warnings == (told,)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("args: [--model_name=../../x]", "its model's name ('../../x') cannot be a folder's"),
+        ("args: [--log-verbose=1]", "its arguments (--log-verbose=1) would be all models'"),
+        ("env: [{name: OMP_NUM_THREADS, value: '4'}]", "its environment (OMP_NUM_THREADS) would"),
+        ("livenessProbe: {tcpSocket: {port: 8080}}", "its livenessProbe would end all models'"),
+    ],
+)
+def test_what_needs_a_process_of_its_own_says_why(more: str, why: str) -> None:
+    (component,) = components_of(service(MODEL % ("onnx", "v2", more)), SHARING)
+    assert component.lives_in == ""
+    (told,) = component.warnings
+    assert told.startswith(f"it has a process of its own: {why}")
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ("minReplicas: 2", "minReplicas is 2"),
+        ("containerConcurrency: 1", "containerConcurrency is 1"),
+        ("containers: [{name: helper, command: [serve-it]}]", "its pod has 2 containers that"),
+    ],
+)
+def test_so_does_what_the_predictor_asks_for(field: str, why: str) -> None:
+    text = (MODEL % ("onnx", "v2", "")).replace("    model:", f"    {field}\n    model:")
+    (component,) = components_of(service(text), SHARING)
+    assert component.lives_in == ""
+    assert any(f"it has a process of its own: {why}" in told for told in component.warnings)
+
+
+def test_a_program_of_ones_own_never_shares() -> None:
+    (component,) = components_of(service(CUSTOM % ("serve-it", 8080)), SHARING)
+    assert component.lives_in == ""
+    assert component.warnings == ("it has a process of its own: Nerite does not stand in for it",)
+
+
+@pytest.mark.parametrize("format_name", ["sklearn", "onnx"])
+def test_a_service_without_a_model_is_a_server_for_models(format_name: str) -> None:
+    text = MODEL % (format_name, "v2", "")
+    text = "".join(line for line in text.splitlines(True) if "storageUri" not in line)
+    (component,) = components_of(service(text), SHARING)
+    assert component.obstacle == ""
+    assert component.hosts_models
+    assert (component.lives_in, component.sources) == ("", ())
+    words = component.serving.argv
+    assert words.count("--model-control-mode=explicit") == 1
+    assert "--strict-readiness=false" in words
+    assert component.serving.model_name == ""
+
+
+def test_a_program_that_says_so_is_one_too() -> None:
+    text = (CUSTOM % ("serve-it", 8080)).replace(
+        "env: [", "env: [{name: MULTI_MODEL_SERVER, value: 'true'}, "
+    )
+    (component,) = components_of(service(text))
+    assert component.hosts_models

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -18,6 +18,7 @@ import xgboost
 from onnx import TensorProto, helper
 from tests.local.daemons import Up, condition, up
 from tests.local.manifests import FLOWERS, KINDS, url_of
+from tests.local.test_trained import web
 
 pytestmark = pytest.mark.timeout(240)
 CHECKOUT = Path(__file__).parents[2]
@@ -37,6 +38,8 @@ SERVICES = {
     "graph": "default/file-kinds",
     "explainer": "default/explained",
     "sidecars": "default/joined",
+    "shared": "default/setosa",
+    "trained-models": "default/garden",
     "custom-container": "default/word-counter",
     "own-runtime": "sales/churn",
 }
@@ -76,15 +79,27 @@ def claims(tmp_path_factory: pytest.TempPathFactory, models: Path) -> list[str]:
     return [word for key, at in named.items() for word in ("--pvc", f"{key}={folder / at}")]
 
 
+@contextmanager
+def told(example: Path, file: Path, here: str) -> Iterator[None]:
+    """An example as a file that speaks of a port that was free."""
+    file.write_text(example.read_text().replace("http://127.0.0.1:8900", here))
+    yield
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, claims: list[str]) -> Iterator[Up]:
     folders = [path for path in sorted(EXAMPLES.iterdir()) if path.is_dir()]
-    folders = [path for path in folders if path.name not in OLD]
+    folders = [path for path in folders if path.name not in OLD | {"trained-models"}]
     files = [word for path in folders for word in ("-f", path)]
     files += ["-f", EXAMPLES / "own-runtime/runtimes"]
+    (flowers,) = [Path(w.partition("=")[2]) for w in claims if w.startswith("flower-models=")]
+    garden = tmp_path_factory.mktemp("garden") / "models.yaml"
+    files += ["-f", garden]
     # The scripts' paths are meant from the checkout.
     with (
         chdir(CHECKOUT),
+        web(flowers) as here,
+        told(EXAMPLES / "trained-models/models.yaml", garden, here),
         up(tmp_path_factory.mktemp("examples"), *files, *claims, "--trust") as daemon,
     ):
         yield daemon
@@ -114,7 +129,8 @@ def url(running: Up, folder: str) -> str:
 @pytest.mark.parametrize(
     ("folder", "model"),
     [("sklearn", "irises"), ("sklearn-v2", "irises-v2"), ("lightgbm", "delivery-times"),
-     ("explainer", "explained"), ("sidecars", "joined")],
+     ("explainer", "explained"), ("sidecars", "joined"), ("shared", "setosa"),
+     ("trained-models", "iris")],
 )  # fmt: skip
 def test_tabular_models_answer_v1_and_v2(
     running: Up, folder: str, model: str, claims: list[str]
@@ -125,6 +141,8 @@ def test_tabular_models_answer_v1_and_v2(
         file = Path(parcels.partition("=")[2]) / "delivery-times/model.bst"
         expected = lightgbm.Booster(model_file=file).predict(np.array(ROWS))
     address = url(running, folder)
+    if folder == "trained-models":
+        assert running.run("wait", "tm/iris", "--timeout=60s").returncode == 0
     found = post(f"{address}/v1/models/{model}:predict", {"instances": ROWS})["predictions"]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(infer(address, model, "x", ROWS, "FP64"), expected, rtol=1e-6)
@@ -153,6 +171,14 @@ def test_the_transformer_and_the_graph_chain(running: Up) -> None:
         assert found["outputs"][0]["data"] == [2 * value for value in rows[0]]
         model = {"bytes": "file-kinds", "input": "speech"}[tensor]
         assert found["model_name"] == model
+
+
+def test_what_shares_a_process_does_and_memory_is_counted(running: Up) -> None:
+    running.ready("virginica")
+    assert running.processes("setosa") == running.processes("virginica")
+    assert running.processes("irises") != running.processes("irises-v2")
+    (lily,) = running.client.objects("TrainedModel", "default", "lily")
+    assert condition(lily, "Ready")["reason"] == "MemoryResourceNotAvailable"
 
 
 def test_the_explainer_explains(running: Up) -> None:

@@ -96,3 +96,11 @@ def test_from_any_history_the_ready_copies_of_what_is_wanted_are_left(
                     copies[key] = CopyState(copy.number, copy.revision, ready=True)
     left = [(copy.revision, copy.ready) for copy in copies.values()]
     assert left == [("d", True)] * count
+
+
+def test_an_old_copy_that_crashed_is_waited_for_while_the_new_one_has_never_run() -> None:
+    crashed, new = CopyState(1, "old", proven=True), CopyState(2, "new")
+    assert next_step(["new"], [crashed, new]) == Step()
+    assert next_step(["new"], [CopyState(1, "old"), new]) == Step(stop=(1,))
+    ready = CopyState(2, "new", ready=True)
+    assert next_step(["new"], [crashed, ready]) == Step(stop=(1,), serving=(("new", 2),))

@@ -256,7 +256,7 @@ def test_the_table_has_kserves_columns() -> None:
     }
     everywhere = cells(shown(), "InferenceService", NOW + 61, wide=True, namespaces=True)
     assert everywhere[:2] == ["lab", "irises"]
-    assert everywhere[-5:-1] == ["61s", "", "kserve-sklearnserver", "InProgress"]
+    assert everywhere[-6:-1] == ["61s", "", "kserve-sklearnserver", "", "InProgress"]
     assert aligned([["A", "B"], ["long", ""]]) == ["A      B", "long"]
 
 

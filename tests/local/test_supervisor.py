@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.local.fakes import World, component
+from tests.local.fakes import FakeChild, World, component
 
 from nerite.kserve.storage_paths import Source
 
@@ -81,6 +81,27 @@ def test_a_new_revision_is_ready_before_the_old_one_ends(world: World, tmp_path:
     assert world.alive == [new]
     assert old.signals == ["TERM"]
     assert [c.pids for c in world.supervisor.views[KEY].serving] == [(new.pid,)]
+
+
+def test_the_old_one_ends_only_after_clients_were_told_of_the_new_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(world, tmp_path)
+    (old,) = world.alive
+    told: list[object] = []
+    terminate = FakeChild.terminate
+
+    def noted(child: FakeChild) -> None:
+        told.append([copy.pids for copy in world.supervisor.views[KEY].serving])
+        terminate(child)
+
+    monkeypatch.setattr(FakeChild, "terminate", noted)
+    world.supervisor.want([component(tmp_path, "2")])
+    world.step()
+    new = world.alive[1]
+    world.make_ready(new)
+    assert told == [[(new.pid,)]]
+    assert not old.alive
 
 
 def test_a_revision_that_fails_leaves_the_old_one_serving(world: World, tmp_path: Path) -> None:

@@ -158,20 +158,3 @@ def test_scripts_wait_and_pick_single_values(daemon: Up, tmp_path: Path, models:
     gone = daemon.run("wait", "isvc/double")
     assert gone.returncode == 1
     assert "not found" in gone.stderr
-
-
-def test_what_nothing_runs_for_is_kept_with_a_warning(daemon: Up, tmp_path: Path) -> None:
-    trained = {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "TrainedModel",
-        "metadata": {"name": "oak"},
-        "spec": {
-            "inferenceService": "trees",
-            "model": {"framework": "sklearn", "storageUri": "s3://b/oak", "memory": "1Gi"},
-        },
-    }
-    service = isvc("trees", "sklearn", "/nowhere")
-    ran = daemon.run("apply", "-f", write(tmp_path / "a.yaml", service, trained))
-    assert "nothing runs for it: TrainedModel is not offered yet" in ran.stderr
-    assert "trainedmodel.serving.kserve.io/oak created\n" in ran.stdout
-    assert daemon.run("get", "trainedmodels").stdout.splitlines()[1].split()[0] == "oak"

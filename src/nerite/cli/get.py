@@ -105,8 +105,9 @@ def describe(
     found = find(meant(words or [], files or []), where, labels)
     texts = []
     for kind, value in found.objects:
-        metadata, is_service = value["metadata"], kind == "InferenceService"
-        details = client.details(metadata["namespace"], metadata["name"]) if is_service else {}
+        metadata = value["metadata"]
+        runs = kind in ("InferenceService", "TrainedModel", "InferenceGraph")
+        details = client.details(metadata["namespace"], metadata["name"], kind) if runs else {}
         texts.append(described(value, details, time.time()))
     if texts:
         typer.echo("\n\n\n".join(texts))

@@ -31,7 +31,7 @@ Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The namespace
 def read_manifests(names: Sequence[str]) -> list[tuple[str, str, str]]:
     """Each file as it is shown, its absolute path, and its text.
 
-    Objects that nothing is done about, or nothing but keeping them, are told of.
+    Objects that nothing is done about are told of.
     """
     from nerite.kserve.documents import read_documents
 
@@ -40,7 +40,6 @@ def read_manifests(names: Sequence[str]) -> list[tuple[str, str, str]]:
     for shown, _, text in found:
         documents = read_documents(text, shown)
         warn_of_foreign(documents)
-        warn_of_idle(documents)
         everything += documents
     warn_of_repeated(everything)
     return found
@@ -89,15 +88,6 @@ def warn_of_foreign(documents: Sequence[Document]) -> None:
         if is_foreign(document):
             told = f"{document.value['apiVersion']} {document.kind}"
             _warn(document, f"left out: {told} is not KServe's")
-
-
-def warn_of_idle(documents: Sequence[Document]) -> None:
-    """Tells of objects that are kept and shown, but for which nothing is started."""
-    from nerite.local.catalog import NOT_RUN
-
-    for document in documents:
-        if document.kind in NOT_RUN:
-            _warn(document, f"kept, but nothing runs for it: {document.kind} is not offered yet")
 
 
 def warn_of_repeated(documents: Sequence[Document]) -> None:

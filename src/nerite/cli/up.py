@@ -46,6 +46,14 @@ def up(  # noqa: PLR0917 - typer calls it by names
     trust: Annotated[
         bool, typer.Option("--trust", help="Load files that can run code (pickle, joblib).")
     ] = False,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="Models share a process where they can; the annotation nerite.dev/shared decides "
+            "for one service.",
+        ),
+    ] = False,
     http_port: Annotated[
         int, typer.Option(help="Where all services answer, by host or path; 0: any free port.")
     ] = 8080,
@@ -69,7 +77,7 @@ def up(  # noqa: PLR0917 - typer calls it by names
         if not 0 <= port <= 65535:
             raise InvalidArgument(f"{flag}: {port} is out of range; 0 (any) to 65535 are ports")
     home = home_folder()
-    settings = Settings(home, builtin, trust, claims_of(claims or []))
+    settings = Settings(home, builtin, trust, claims_of(claims or []), shared)
     manifests = read_manifests(files or [])
     documents = [d for shown, _, text in manifests for d in read_documents(text, shown)]
     path = socket_path(home)
@@ -123,8 +131,11 @@ def _rows(daemon: Daemon) -> list[Row]:
     from nerite.local.overview import graph_row, overview
 
     services = overview(
-        (value, daemon.details(value["metadata"]["namespace"], value["metadata"]["name"]))
-        for value in daemon.objects("InferenceService")
+        (
+            (value, daemon.details(value["metadata"]["namespace"], value["metadata"]["name"]))
+            for value in daemon.objects("InferenceService")
+        ),
+        daemon.objects("TrainedModel"),
     )
     return [*services, *(graph_row(value) for value in daemon.objects("InferenceGraph"))]
 

@@ -27,6 +27,7 @@ from nerite.kserve.gateway import (
     Service,
 )
 from nerite.kserve.resources import Resource
+from nerite.kserve.workloads import is_multi_model
 from nerite.server.graphs import OwnGraph, asked_models
 
 PathOf = Callable[[str], str]
@@ -85,6 +86,9 @@ def path_in(cluster: Cluster, namespace: str) -> PathOf:
 
     def path_of(name: str) -> str:
         service = cluster.get("InferenceService", namespace, name)
+        if service and is_multi_model(service.spec["predictor"]):
+            # Which of its models is meant, nothing says; KServe asks the bare host too.
+            return ""
         return v2_path(name) if service and _protocol(service, cluster) == "v2" else v1_path(name)
 
     return path_of
@@ -134,11 +138,12 @@ def own_graphs(
         documents += found
     cluster = admit_all(documents, builtin_cluster(), own_paths=True)
     return tuple(
-        _own_graph(graph, cluster, propagate_headers) for graph in cluster.of_kind("InferenceGraph")
+        own_graph(graph, cluster, propagate_headers) for graph in cluster.of_kind("InferenceGraph")
     )
 
 
-def _own_graph(graph: Resource, cluster: Cluster, propagate_headers: Sequence[str]) -> OwnGraph:
+def own_graph(graph: Resource, cluster: Cluster, propagate_headers: Sequence[str] = ()) -> OwnGraph:
+    """A graph for the server whose models are its services."""
     path_of = path_in(cluster, graph.namespace)
     made = graph_of(graph.spec, graph.namespace, path_of, propagate_headers, own=True)
     asked = tuple(asked_models(dict(made.nodes)))

@@ -164,8 +164,7 @@ def _sidecar_annotations(spec: Object) -> dict[str, str]:
 
 def _agent_annotations(service_name: str, spec: Object) -> dict[str, str]:
     """A server without a model of its own gets the agent that loads TrainedModels into it."""
-    model = spec.get("model")
-    if model is None or sources_of(spec) or model["modelFormat"]["name"] == "huggingface":
+    if "model" not in spec or not is_multi_model(spec):
         return {}
     return {
         f"{INTERNAL}/agent": "true",
@@ -173,6 +172,18 @@ def _agent_annotations(service_name: str, spec: Object) -> dict[str, str]:
         f"{INTERNAL}/configMountPath": "/mnt/configs",
         f"{INTERNAL}/modelDir": "/mnt/models",
     }
+
+
+def is_multi_model(spec: Object) -> bool:
+    """Whether a predictor has no model of its own, and is there for TrainedModels."""
+    model = spec.get("model")
+    if model is not None:
+        return not sources_of(spec) and model["modelFormat"]["name"] != "huggingface"
+    return any(
+        variable.get("name") == "MULTI_MODEL_SERVER" and variable.get("value") == "true"
+        for container in (spec.get("containers") or [])[:1]
+        for variable in container.get("env") or []
+    )
 
 
 def _default_probe(container: Object) -> None:

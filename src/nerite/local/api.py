@@ -5,7 +5,7 @@
     POST   /v1/apply                                    {"files": [{"file", "path", "text"}]}
     GET    /v1/objects/KIND?namespace=&name=&watch=     objects, or one line for every change
     DELETE /v1/objects/KIND/NAME?namespace=&wait=
-    GET    /v1/services/NAMESPACE/NAME                  processes and events
+    GET    /v1/services/NAMESPACE/NAME?kind=            processes and events
     GET    /v1/routes                                   what a gateway would be told
     GET    /v1/logs/NAMESPACE/NAME?component=&container=&tail=&follow=
 
@@ -142,9 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
             case ["objects", kind]:
                 self._objects(_known(kind))
             case ["services", namespace, name]:
-                if not daemon.objects("InferenceService", namespace, name):
-                    raise NotFound(not_found("InferenceService", name))
-                self._send(daemon.details(namespace, name))
+                kind = _known(self.query.get("kind", "InferenceService"))
+                if not daemon.objects(kind, namespace, name):
+                    raise NotFound(not_found(kind, name))
+                self._send(daemon.details(namespace, name, kind))
             case ["routes"]:
                 self._send(json.loads(daemon.routes.to_json()))
             case ["logs", namespace, name]:

@@ -28,10 +28,6 @@ PLURALS = {
 }
 
 
-#: Kinds that are admitted, kept and shown, but that nothing is started for.
-NOT_RUN = ("TrainedModel",)
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """What became of one applied document."""

@@ -52,9 +52,9 @@ class DaemonClient:
         for line in self._stream(_objects(kind, namespace, name, watch="true")):
             yield json.loads(line)
 
-    def details(self, namespace: str, name: str) -> Any:
-        """Processes and events of a service."""
-        return self._json("GET", f"/v1/services/{quote(namespace)}/{quote(name)}")
+    def details(self, namespace: str, name: str, kind: str = "InferenceService") -> Any:
+        """Processes and events of an object."""
+        return self._json("GET", f"/v1/services/{quote(namespace)}/{quote(name)}?kind={kind}")
 
     def routes(self) -> Any:
         """The gateway's route table."""

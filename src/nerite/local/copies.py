@@ -7,28 +7,23 @@ process per container. It belongs to the supervisor's thread.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nerite.downloads.sources import without_secrets
-from nerite.errors import NeriteError
+from nerite.kserve.defaulting import MODEL_MOUNT
+from nerite.local.acquisition import Acquisition, Post
 from nerite.local.components import Component
 from nerite.local.containers import Container, Placement, Probe, place
 from nerite.local.copy_view import CopyView
-from nerite.local.fetching import FETCH_LOG, Abandoned, FetchReport
 from nerite.local.lifeline import Action, Lifeline, Phase
 from nerite.local.logs import Tail
 from nerite.local.processes import Child
 from nerite.local.rollout import CopyState
-from nerite.local.storage import is_elsewhere, lay_out
+from nerite.local.storage import lay_out
 from nerite.local.tools import Tools
 from nerite.local.vitals import Vitals
-
-_log = logging.getLogger(__name__)
-Post = Callable[[Callable[[float], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +68,17 @@ class Copy:
         ]
         self._ports: dict[int, int] = {}
         self._folder = tools.folder / component.namespace / f"{component.name}-{number}"
-        self._folders: dict[str, str] | None = None
-        self._fetching = False
-        self._progress = ""
-        self._fetch_failures = 0
+        self._models = Acquisition(component, self._folder, tools, post, self._as_seen)
         self._due = 0.0
+        self._port_problem = ""
         self.is_stopping = False
-        self._is_gone = False
-        self.problem = ""
+        self._is_proven = False
+        self.owners: dict[str, int] = {}
+        """Model -> the number of the tenant whose it is, where models are put into this copy."""
+        self.busy: set[str] = set()
+        """The models that are being loaded or unloaded."""
+        self.settled_in: tuple[int, ...] = ()
+        """The processes in which everything was loaded again that had been."""
 
     @property
     def has_ended(self) -> bool:
@@ -99,24 +97,43 @@ class Copy:
         port = self._ports.get(self.component.serving.ports[0])
         return f"127.0.0.1:{port}" if port else ""
 
+    @property
+    def grpc_port(self) -> int | None:
+        """The port for gRPC, if it has one."""
+        return self._ports.get(self.component.serving.grpc_port or 0)
+
+    @property
+    def problem(self) -> str:
+        """Why no process was started."""
+        return self._models.problem or self._port_problem
+
+    @property
+    def repository(self) -> Path:
+        """The folder that models are put into, where it takes some."""
+        return self._folder / "repository"
+
+    @property
+    def incarnation(self) -> tuple[int, ...]:
+        """The ids of its processes, which are others after every restart; empty if none runs."""
+        return tuple(run.child.pid for run in self._runs if run.child is not None)
+
     def state(self) -> CopyState:
         """What the rollout has to know."""
-        return CopyState(self.number, self.revision, self.is_ready, self.is_stopping)
+        self._is_proven |= self.is_ready
+        number, revision = self.number, self.revision
+        return CopyState(number, revision, self.is_ready, self.is_stopping, self._is_proven)
 
     def due(self) -> float:
         """When `act` has something to do."""
-        if self._fetching:
-            return float("inf")
-        if self._folders is None or not self._ports:
+        if self._models.folders is None:
+            return self._models.due
+        if not self._ports:
             return float("inf") if self.is_stopping else self._due
         return min(min(run.lifeline.due, run.vitals.due) for run in self._runs)
 
     def act(self, now: float) -> None:
         """Does what is due."""
-        if self._fetching or now < self.due():
-            return
-        if self._folders is None:
-            self._fetch()
+        if not self._models.act(now) or now < self.due():
             return
         if not self._ports and not self._take_ports(now):
             return
@@ -131,6 +148,7 @@ class Copy:
     def stop(self, now: float) -> None:
         """Ends it: asked first, forced after a while."""
         self.is_stopping = True
+        self._models.is_wanted = False
         for run in self._runs:
             action = run.lifeline.stop(now)
             run.vitals.end()
@@ -141,52 +159,7 @@ class Copy:
         """Gives back what it held; its processes are gone."""
         for port in self._ports.values():
             self._tools.ports.give_back(port)
-        self._is_gone = True
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    # Fetching: elsewhere, and nobody waits for it once the copy is to end.
-
-    def _fetch(self) -> None:
-        self._fetching = True
-        self._tools.background(self._fetch_elsewhere)
-
-    def _fetch_elsewhere(self) -> None:
-        folders: dict[str, str] = {}
-        try:
-            for i, source in enumerate(self.component.sources):
-                content = self._content(source.uri, self._folder / f"fetched-{i}")
-                folders[source.mount_path] = str(self._as_seen(content, i))
-            problem = ""
-        except Abandoned:
-            return
-        except (NeriteError, OSError) as error:
-            problem = str(error)
-        except Exception as error:
-            # Whatever a store raises: a copy that is never told of the end of its fetch never ends.
-            _log.exception("%s: fetching failed", self.component.key)
-            problem = f"fetching failed: {error!r}"
-        finally:
-            if self._is_gone:
-                shutil.rmtree(self._folder, ignore_errors=True)
-        if problem:
-            self._post(lambda now: self._not_fetched(problem, now))
-        else:
-            self._post(lambda _: self._fetched(folders))
-
-    def _content(self, uri: str, destination: Path) -> Path:
-        fetch = self._tools.storage.fetch
-        if not is_elsewhere(uri):
-            return fetch(uri, destination)
-        log = self._tools.log(self.component, FETCH_LOG)
-        told = FetchReport(self._note, log.write, lambda: self.is_stopping)
-        with told.about(without_secrets(uri)):
-            return fetch(uri, destination, dict(self.component.credentials), told)
-
-    def _note(self, progress: str) -> None:
-        def note(_: float) -> None:
-            self._progress = progress
-
-        self._post(note)
+        self._models.drop()
 
     def _as_seen(self, content: Path, number: int) -> Path:
         """The path that the processes are given for a source."""
@@ -202,16 +175,6 @@ class Copy:
         (shown / content.name).symlink_to(content.resolve())
         return shown
 
-    def _fetched(self, folders: dict[str, str]) -> None:
-        self._fetching, self._folders, self.problem, self._due = False, folders, "", 0.0
-
-    def _not_fetched(self, problem: str, now: float) -> None:
-        patience = self._tools.patience
-        self._fetching, self.problem = False, problem
-        delay = min(patience.longest_delay, 2 * patience.first_delay * 2**self._fetch_failures)
-        self._fetch_failures = min(self._fetch_failures + 1, 30)
-        self._due = now + delay
-
     def _take_ports(self, now: float) -> bool:
         fixed = [p for run in self._runs for p in sorted(run.container.fixed_ports)]
         taken: dict[int, int] = {}
@@ -219,7 +182,7 @@ class Copy:
             if not self._tools.ports.take_fixed(port):
                 for other in taken.values():
                     self._tools.ports.give_back(other)
-                self.problem = (
+                self._port_problem = (
                     f"port {port} is taken by another program, and {self.component.name} cannot "
                     "be moved to another: no argument and no variable of it names the port"
                 )
@@ -230,7 +193,7 @@ class Copy:
             for port in run.container.ports:
                 if port not in taken:
                     taken[port] = self._tools.ports.take(f"{self.component.key}/{port}")
-        self._ports, self.problem = taken, ""
+        self._ports, self._port_problem = taken, ""
         return True
 
     # Processes.
@@ -253,7 +216,11 @@ class Copy:
         self._tools.prober.probe(probe, self._ports[probe.port], answered)
 
     def _spawn(self, run: _Run, now: float) -> None:
-        placement = Placement(self._ports, self._folders or {}, self.hosts)
+        folders = dict(self._models.folders or {})
+        if self.component.hosts_models:
+            self.repository.mkdir(parents=True, exist_ok=True)
+            folders[MODEL_MOUNT] = str(self.repository)
+        placement = Placement(self._ports, folders, self.hosts)
         run.tail = tail = Tail()
         log = self._tools.log(self.component, run.container.name)
 
@@ -288,25 +255,25 @@ class Copy:
         if run.child is child:
             run.child = None
             run.vitals.end()
-            run.lifeline.exited(code, now, run.tail.reason())
+            reason = run.tail.reason(own_model=not self.component.hosts_models)
+            run.lifeline.exited(code, now, reason)
 
     def view(self) -> CopyView:
         """See `CopyView`."""
         serving = self.component.serving
-        grpc = serving.grpc_port
         exits = [run.lifeline.last_exit for run in self._runs if run.lifeline.last_exit]
         return CopyView(
             self.number,
             self.component,
             self.is_ready,
             self.is_stopping,
-            self._folders is None and not self.problem,
+            self._models.folders is None and not self.problem,
             self._ports.get(serving.ports[0]),
-            self._ports.get(grpc) if grpc else None,
-            tuple(run.child.pid for run in self._runs if run.child is not None),
+            self.grpc_port,
+            self.incarnation,
             sum(run.lifeline.restarts for run in self._runs),
             any(run.lifeline.has_failed for run in self._runs) or bool(self.problem),
             self.problem,
             max(exits, key=lambda last: last.at, default=None),
-            self._progress if self._fetching else "",
+            self._models.progress,
         )

@@ -27,6 +27,10 @@ class CopyView:
     last_exit: Exit | None
     progress: str = ""
     """How far the fetching is, where something is downloaded."""
+    host: str = ""
+    """The key of the component in whose process it lives; empty if it has its own."""
+    unfit: str = ""
+    """Why its content cannot live in another's process."""
 
     @property
     def url(self) -> str:

@@ -8,27 +8,30 @@ has one daemon, and `stop` returns when no process is left.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from nerite.errors import NotFound, Unavailable
+from nerite.errors import NotFound
 from nerite.kserve.admission import Key
 from nerite.kserve.builtin_runtimes import builtin_cluster
 from nerite.kserve.documents import Document, Object
 from nerite.kserve.gateway import RouteTable
 from nerite.local.catalog import Catalog, Change, not_found
+from nerite.local.clock import Clock
 from nerite.local.components import Component
 from nerite.local.database import Database
 from nerite.local.events import Events
 from nerite.local.fetching import FETCH_LOG
 from nerite.local.graphs import Graphs
+from nerite.local.hosted_graphs import HostedGraphs
+from nerite.local.hosts import shared_host
+from nerite.local.lock import take
 from nerite.local.logs import Log
 from nerite.local.ports import Ports
 from nerite.local.processes import ProcessSpawner, ThreadProber
@@ -39,19 +42,9 @@ from nerite.local.stand_ins import Machine
 from nerite.local.storage import DownloadStorage, LocalStorage, Storage
 from nerite.local.supervisor import Supervisor
 from nerite.local.tools import Tools
+from nerite.local.trained import TRAINED_SUFFIX, TrainedModels
 
 _IDLE_SECS = 60.0
-
-
-class Clock:
-    """Seconds since the epoch that never go back, whatever is done to the machine's clock."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        """Now."""
-        return time.monotonic() + self._offset
 
 
 class Daemon:
@@ -90,7 +83,7 @@ class Daemon:
         """
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._held = _take(settings.lock)
+        self._held = take(settings.lock)
         if self._gateway is not None:
             self._gateway.open()
         # What a killed daemon had laid out belongs to nobody.
@@ -99,6 +92,7 @@ class Daemon:
         self._catalog = Catalog(self._database, builtin_cluster(settings.builtin))
         settings.logs.mkdir(exist_ok=True, mode=0o700)
         self._spawner = ProcessSpawner(self._environment)
+        machine = Machine(self._which, sys.executable, settings.trust, settings.shared)
         tools = Tools(
             spawner=self._spawner,
             prober=ThreadProber(),
@@ -108,13 +102,15 @@ class Daemon:
             folder=settings.run,
             background=_in_background,
             front=self._gateway.address if self._gateway else None,
+            shared=lambda number: shared_host(number, machine),
         )
         self._supervisor = Supervisor(tools, self._refresh)
-        machine = Machine(self._which, sys.executable, settings.trust)
         self.events = Events()
         public_url = self._gateway.url if self._gateway else _without_gateway
         self._services = Services(self._database, machine, self.events, public_url)
-        self._graphs = Graphs(public_url)
+        self._trained = TrainedModels(self.events)
+        hosted = HostedGraphs(tools.models, _in_background, self._settled)
+        self._graphs = Graphs(public_url, hosted)
         with self._lock:
             self._reconcile()
         self._thread = threading.Thread(target=self._live, name="nerite-supervisor")
@@ -181,19 +177,30 @@ class Daemon:
         """Forgets an object; returns when its processes have ended, or after `wait` seconds."""
         with self._news:
             self._catalog.delete(key)
-            gone = self._services.keys_of((key[1], key[2])) if key[0] == "InferenceService" else ()
+            gone = self._components_of(key)
             self._reconcile()
             # Those that somebody applied again meanwhile are not waited for.
-            self._news.wait_for(
-                lambda: not self._supervisor.views.keys() & (set(gone) - self._services.keys()),
-                wait,
-            )
+            self._news.wait_for(lambda: not (self._running_keys() & set(gone)) - self._keys(), wait)
             self._forget(gone)
-            if key[0] == "InferenceService":
-                self.events.forget((key[1], key[2]))
+            if gone:
+                suffix = "" if key[0] == "InferenceService" else TRAINED_SUFFIX
+                self.events.forget((key[1], f"{key[2]}{suffix}"))
+
+    def _components_of(self, key: Key) -> tuple[str, ...]:
+        """The keys of the components that run for an object."""
+        kinds = {"InferenceService": self._services.keys_of, "TrainedModel": self._trained.keys_of}
+        return kinds[key[0]]((key[1], key[2])) if key[0] in kinds else ()
+
+    def _keys(self) -> set[str]:
+        """The keys of all components that are wanted."""
+        return self._services.keys() | self._trained.keys()
+
+    def _running_keys(self) -> set[str]:
+        """The keys of all components of which something is left."""
+        return {key.partition("@")[0] for key in self._supervisor.views}
 
     def _forget(self, components: Iterable[str]) -> None:
-        wanted = self._services.keys()
+        wanted = self._keys()
         gone = [key for key in components if key not in wanted]
         self._database.forget_components(gone)
         for component in gone:
@@ -202,24 +209,43 @@ class Daemon:
             shutil.rmtree(self.settings.logs / component, ignore_errors=True)
 
     def _reconcile(self) -> None:
-        self._supervisor.want(self._services.components(self._catalog))
+        self._want()
         self._refresh()
+
+    def _want(self) -> None:
+        services = self._services.components(self._catalog)
+        trained = self._trained.components(self._catalog.cluster, self._services.hosts_of)
+        self._supervisor.want([*services, *trained])
 
     def _refresh(self) -> None:
         """Something is different: statuses, events and routes follow."""
         with self._news:
             views = self._supervisor.views
+            if self._services.learn(views):
+                self._want()
             self._services.look(self._catalog, views, self.clock())
             services = self._services
+            self._trained.look(services.status, views, self.clock())
             self._graphs.look(self._catalog, services.status, self.clock())
+            copy_of = partial(services.lone_copy, views=views)
+            self._graphs.place(self._catalog, services.status, copy_of)
             graphs = self._graphs.routes(self._catalog, services.status)
             routes = RouteTable([*services.routes(views), *graphs])
             if routes != self.routes:
                 self.routes = routes
                 if self._gateway is not None:
                     self._gateway.configure(routes)
+            if self._gateway is not None and not self._stopping:
+                self._graphs.hosted.work()
             self._version += 1
             self._news.notify_all()
+
+    def _settled(self, note: Callable[[], None]) -> None:
+        """Something that was done elsewhere is noted; called from there."""
+        with self._lock:
+            if not self._stopping:
+                note()
+                self._refresh()
 
     # Looks.
 
@@ -233,13 +259,19 @@ class Daemon:
                 key = value["metadata"].get("namespace", ""), value["metadata"]["name"]
                 if kind == "InferenceService":
                     value["status"] = self._services.status(key) or {}
+                elif kind == "TrainedModel":
+                    value["status"] = self._trained.status(key)
                 elif kind == "InferenceGraph":
                     value["status"] = self._graphs.status(value)
             return found
 
-    def details(self, namespace: str, name: str) -> Object:
-        """What runs for a service: its components with processes and restarts."""
+    def details(self, namespace: str, name: str, kind: str = "InferenceService") -> Object:
+        """What runs for an object: its components with processes and restarts."""
         with self._lock:
+            if kind == "TrainedModel":
+                return self._trained.details((namespace, name), self._supervisor.views)
+            if kind == "InferenceGraph":
+                return self._graphs.details((namespace, name))
             return self._services.details((namespace, name), self._supervisor.views)
 
     def changes(self) -> Iterator[int]:
@@ -256,11 +288,16 @@ class Daemon:
         """The log of a component's container; the serving one unless another is named."""
         with self._lock:
             keys = self._services.log_keys((namespace, name), component)
+            keys = keys or self._trained.log_keys((namespace, name))
             if not keys:
-                if not self._catalog.objects("InferenceService", namespace, name):
+                known = ("InferenceService", "TrainedModel")
+                if not any(self._catalog.objects(kind, namespace, name) for kind in known):
                     raise NotFound(not_found("InferenceService", name))
                 told = f"component '{component}'" if component else "any process"
                 raise NotFound(f"there is no log of {told} of {name}: nothing was started")
+            views = self._supervisor.views.items()
+            copies = [c for k, g in views if k.partition("@")[0] in keys for c in g.copies]
+            keys = (*keys, *(copy.host for copy in copies if copy.host))
             logs = [key for key in self._logs for prefix in keys if key.startswith(f"{prefix}/")]
             logs.sort(key=lambda key: key.endswith(f"/{FETCH_LOG}"))
             chosen = [key for key in logs if not container or key.endswith(f"/{container}")]
@@ -269,25 +306,6 @@ class Daemon:
                 told = f"container '{container}'" if container else "any process"
                 raise NotFound(f"there is no log of {told} of {name} (there is: {there})")
             return self._logs[chosen[0]]
-
-
-def _take(lock: Path) -> IO[str]:
-    """Holds the lock file for as long as the process lives, even if that is killed."""
-    held = lock.open("a+")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        held.seek(0)
-        owner = held.read().strip()
-        held.close()
-        raise Unavailable(
-            f"another daemon runs already (process {owner}, folder '{lock.parent}'); "
-            "use nerite apply, or stop that one first"
-        ) from None
-    held.truncate(0)
-    held.write(str(os.getpid()))
-    held.flush()
-    return held
 
 
 def _without_gateway(_namespace: str, _name: str) -> str:

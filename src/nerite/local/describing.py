@@ -30,6 +30,8 @@ def described(value: Object, details: Mapping[str, Any], now: float) -> str:
     rest = {"metadata": metadata, **{k: v for k, v in value.items() if k not in _SEPARATE}}
     for key, part in rest.items():
         lines += _entry(key, part, 0)
+    if details.get("runs"):
+        lines.append(f"Runs:         {details['runs']}")
     if details.get("components"):
         lines.append("Processes:")
         lines += [_INDENT + line for line in _processes(details["components"])]
@@ -81,6 +83,8 @@ def _processes(components: Sequence[Object]) -> list[str]:
     for component in components:
         state = "Stopping" if component["stopping"] else str(component["ready"])
         pids = ",".join(map(str, component["pids"])) or "-"
+        if component.get("process"):
+            pids = f"{pids} ({component['process']})"
         name, revision = component["name"], component["revision"]
         rows.append([name, revision, state, str(component["restarts"]), pids, component["url"]])
     return aligned(rows)

@@ -85,6 +85,11 @@ def _of_copy(old: CopyView | None, copy: CopyView) -> Iterator[tuple[str, str, s
         yield "Warning", "BackOff", text
     new_pids = set(copy.pids) - set(old.pids if old else ())
     for pid in sorted(new_pids):
+        if copy.host:
+            place = copy.host.rpartition("/")[2]
+            text = f"Loaded {copy.component.model} into {place} (process {pid}, port {copy.port})"
+            yield "Normal", "Loaded", text
+            continue
         yield "Normal", "Started", f"Started {name} (process {pid}) on port {copy.port}"
     if copy.stopping and not (old and old.stopping):
         yield "Normal", "Killing", f"Stopping {name}"

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 from nerite.kserve.documents import Object
 from nerite.kserve.gateway import Component, Service
-from nerite.kserve.graphs import graph_service
+from nerite.kserve.graphs import graph_service, own_graph
 from nerite.kserve.resources import Resource
 from nerite.local.catalog import Catalog
 from nerite.local.components import is_stopped
+from nerite.local.hosted_graphs import CopyOf, HostedGraphs, Place, common_copy, hosted_route
 from nerite.local.status import condition, since
 
 Key = tuple[str, str]
@@ -24,7 +25,8 @@ StatusOf = Callable[[Key], Object | None]
 class Graphs:
     """See the module. Not safe by itself: the daemon calls it under its lock."""
 
-    def __init__(self, public_url: Callable[[str, str], str]) -> None:
+    def __init__(self, public_url: Callable[[str, str], str], hosted: HostedGraphs) -> None:
+        self.hosted = hosted
         self._public_url = public_url
         self._statuses: dict[Key, Object] = {}
 
@@ -49,16 +51,42 @@ class Graphs:
         metadata = value["metadata"]
         return self._statuses.get((metadata["namespace"], metadata["name"]), {})
 
+    def place(self, catalog: Catalog, status_of: StatusOf, copy_of: CopyOf) -> None:
+        """Decides which graphs run in the shared process of all their steps."""
+        wanted: dict[Key, Place] = {}
+        for graph in _running(catalog, status_of):
+            copy = None if is_stopped(graph) else common_copy(graph, copy_of)
+            if copy is not None:
+                wanted[graph.namespace, graph.name] = Place(
+                    f"127.0.0.1:{copy.port}",
+                    copy.pids,
+                    copy.host.rpartition("/")[2],
+                    own_graph(graph, catalog.cluster).definition,
+                )
+        self.hosted.want(wanted)
+
     def routes(self, catalog: Catalog, status_of: StatusOf) -> Iterator[Service]:
         """What a gateway needs to know. A graph has none whose name is a service's."""
-        for graph in catalog.graphs():
-            if status_of((graph.namespace, graph.name)) is not None:
-                continue
+        for graph in _running(catalog, status_of):
+            place = self.hosted.place((graph.namespace, graph.name))
             if is_stopped(graph):
                 absent = Component("graph", absent="it is stopped")
                 yield Service(graph.name, graph.namespace, [absent])
+            elif place is not None:
+                yield hosted_route(graph.namespace, graph.name, place)
             else:
                 yield graph_service(graph, catalog.cluster)
+
+    def details(self, key: Key) -> Object:
+        """Where a graph runs, for `describe`."""
+        place = self.hosted.place(key)
+        pids = ",".join(map(str, place.pids)) if place else ""
+        return {"runs": f"in {place.process} (process {pids})" if place else "in the gateway"}
+
+
+def _running(catalog: Catalog, status_of: StatusOf) -> Iterator[Resource]:
+    """The graphs that get requests: those whose names are not services'."""
+    return (g for g in catalog.graphs() if status_of((g.namespace, g.name)) is None)
 
 
 def _ready(graph: Resource, status_of: StatusOf) -> Object:

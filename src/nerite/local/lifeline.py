@@ -50,6 +50,12 @@ class Patience:
     """So many probes in a row fail before a ready process is called unready."""
     grace: float = 30.0
     """Between SIGTERM and SIGKILL."""
+    linger: float = 0.25
+    """From the moment at which a model is not asked any more to its unloading."""
+
+    def after_failures(self, before: int) -> float:
+        """The pause after a fetch or a load that failed, as others had `before` it."""
+        return min(self.longest_delay, 2 * self.first_delay * 2.0 ** min(before, 30))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,12 @@ class Tail:
         if text:
             self._lines.append(text)
 
-    def reason(self) -> str:
-        """Nerite's sentence about its model, or what a cluster would show: the end of the log."""
-        for line in reversed(self._lines):
+    def reason(self, own_model: bool = True) -> str:
+        """Nerite's sentence about its model, or what a cluster would show: the end of the log.
+
+        Where models are put into a process, none of them is why it ends (`own_model` is False).
+        """
+        for line in reversed(self._lines if own_model else ()):
             found = _FAILED_LOAD.search(line)
             if found:
                 return found[0].replace('\\"', '"').removesuffix('"')

@@ -6,8 +6,8 @@ Pure: objects with their status and the details of their processes in, rows out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nerite.kserve.documents import Object
@@ -36,12 +36,39 @@ class Row:
         return "/" in self.name
 
 
-def overview(services: Iterable[tuple[Object, Object]]) -> list[Row]:
-    """The rows of services, each given as its object and the daemon's details."""
+def overview(
+    services: Iterable[tuple[Object, Object]], trained: Sequence[Object] = ()
+) -> list[Row]:
+    """The rows of services, each given as its object and the daemon's details, with their models.
+
+    A model whose service is not there has a row of its own.
+    """
     rows: list[Row] = []
+    left: dict[tuple[str, str], list[Object]] = {_parent(model): [] for model in trained}
+    for model in trained:
+        left[_parent(model)].append(model)
     for value, details in services:
+        metadata = value["metadata"]
         rows += _of_service(value, details)
+        mine = left.pop((metadata["namespace"], metadata["name"]), [])
+        rows += [trained_row(model) for model in mine]
+    for (namespace, _), models in left.items():
+        alone = [(trained_row(model), model["metadata"]["name"]) for model in models]
+        rows += [replace(row, name=f"{namespace}/{name}") for row, name in alone]
     return rows
+
+
+def _parent(model: Object) -> tuple[str, str]:
+    return model["metadata"]["namespace"], model["spec"]["inferenceService"]
+
+
+def trained_row(value: Object) -> Row:
+    """The row of a TrainedModel, below its service."""
+    metadata, status = value["metadata"], value.get("status", {})
+    ready: Object = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+    name = f"  model {metadata['name']}"
+    url, why = status.get("url", ""), ready.get("message", "")
+    return Row(name, ready.get("status", "Unknown"), url, message=why.partition("\n")[0])
 
 
 def graph_row(value: Object) -> Row:

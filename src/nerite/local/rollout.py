@@ -21,6 +21,8 @@ class CopyState:
     revision: str
     ready: bool = False
     stopping: bool = False
+    proven: bool = False
+    """Whether it has been ready, so that it is worth waiting for if it is not just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,12 @@ def next_step(
         return Step(stop=tuple(copy.number for copy in others))
     ready = [(r, copy.number) for r, found in chosen.items() for copy in found if copy.ready]
     kept = [] if len(ready) == len(wanted) else _latest_ready(others)
+    # One that crashed comes back sooner than one that has never run becomes ready.
+    worthwhile = kept or ([] if ready else _latest([copy for copy in others if copy.proven]))
     stop = tuple(
-        copy.number for copy in others if copy.number not in kept and copy.number not in in_use
+        copy.number
+        for copy in others
+        if copy.number not in worthwhile and copy.number not in in_use
     )
     serving: list[tuple[str | None, int]] = [*ready] or [(None, number) for number in kept]
     return Step(missing, stop, tuple(serving))
@@ -71,6 +77,10 @@ def _best(alive: Sequence[CopyState], revision: str, count: int) -> list[CopySta
 
 def _latest_ready(copies: Sequence[CopyState]) -> list[int]:
     """The ready copies of the latest revision that has any."""
-    ready = [copy for copy in copies if copy.ready]
-    latest = max(ready, key=lambda copy: copy.number, default=None)
-    return [copy.number for copy in ready if latest and copy.revision == latest.revision]
+    return _latest([copy for copy in copies if copy.ready])
+
+
+def _latest(copies: Sequence[CopyState]) -> list[int]:
+    """Those of the latest revision."""
+    latest = max(copies, key=lambda copy: copy.number, default=None)
+    return [copy.number for copy in copies if latest and copy.revision == latest.revision]

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from nerite.kserve.documents import Document, Object
+from nerite.kserve.gateway import Component as Route
 from nerite.kserve.gateway import Service
 from nerite.kserve.rendering import Rendering, render_service
 from nerite.kserve.resources import Resource
 from nerite.local.catalog import Catalog
 from nerite.local.components import Component, desired_components
+from nerite.local.copy_view import CopyView
 from nerite.local.database import Database
 from nerite.local.events import Events, happened, readiness
 from nerite.local.routes import service_route
@@ -49,6 +51,8 @@ class Services:
         self._numbers: dict[tuple[str, str], int] = {}
         self._rolled_out: dict[str, int] = {}
         self._seen: Views = {}
+        self._unfit: dict[tuple[str, str], str] = {}
+        """Key and digest of what was to share a process and cannot, and why."""
 
     # What is wanted.
 
@@ -68,7 +72,8 @@ class Services:
     def _of(self, rendering: Rendering, catalog: Catalog) -> Iterator[Component]:
         service = rendering.service
         share = service.spec["predictor"].get("canaryTrafficPercent", 100)
-        for component in desired_components(rendering, catalog.cluster, self._machine):
+        for desired in desired_components(rendering, catalog.cluster, self._machine):
+            component = self._housed(desired)
             self._number(component, service)
             previous = None
             if component.role == "predictor" and not component.canary and 0 <= share < 100:
@@ -78,6 +83,26 @@ class Services:
             else:
                 yield replace(component, percent=share)
                 yield replace(previous, percent=100 - share)
+
+    def _housed(self, component: Component) -> Component:
+        """The component, with a process of its own if its content needs one."""
+        why = self._unfit.get((component.key, component.digest))
+        if why is None:
+            return component
+        told = f"it has a process of its own: {why}"
+        return replace(component, lives_in="", model="", warnings=(*component.warnings, told))
+
+    def learn(self, views: Views) -> bool:
+        """Notes what turned out not to be able to share; whether others are wanted therefore."""
+        found = {
+            (copy.component.key, copy.component.digest): copy.unfit
+            for group in views.values()
+            for copy in group.copies
+            if copy.unfit
+        }
+        news = found.keys() - self._unfit.keys()
+        self._unfit |= found
+        return bool(news)
 
     def _number(self, component: Component, service: Resource) -> None:
         revision = self._database.add_revision(component.key, component.digest, service.object)
@@ -93,7 +118,8 @@ class Services:
         value = rolled_out[0].object
         document = Document(value, self._file_of(catalog, value))
         rendering = render_service(Resource("InferenceService", value, document), catalog.cluster)
-        for found in desired_components(rendering, catalog.cluster, self._machine):
+        for desired in desired_components(rendering, catalog.cluster, self._machine):
+            found = self._housed(desired)
             if found.key == component.key and found.digest != component.digest:
                 self._numbers[found.key, found.digest] = rolled_out[0].number
                 return None if found.obstacle else found
@@ -111,6 +137,11 @@ class Services:
     def keys_of(self, key: Key) -> tuple[str, ...]:
         """The keys of a service's components."""
         return tuple(dict.fromkeys(component.key for component in self._wanted.get(key, ())))
+
+    def hosts_of(self, key: Key) -> list[str]:
+        """The keys of a service's components that take models of others."""
+        found = (c.key for c in self._wanted.get(key, ()) if c.hosts_models)
+        return list(dict.fromkeys(found))
 
     # What there is.
 
@@ -153,6 +184,21 @@ class Services:
         """The status of a service; None if there is no such service."""
         return self._statuses.get(key, {}) if key in self._renderings else None
 
+    def lone_copy(self, key: Key, views: Views) -> CopyView | None:
+        """The copy in a shared process that answers alone for a service.
+
+        None if there are others, or if the gateway does anything for it but pass requests on.
+        """
+        rendering = self._renderings.get(key)
+        if rendering is None:
+            return None
+        running = self._running(key, views)
+        components = service_route(rendering, running).components
+        plain = [replace(c, revisions=(), absent=None) == Route("predictor") for c in components]
+        copies = [c for group in running.of("predictor") for c in group.serving if c.host]
+        is_one = plain == [True] and [len(r.replicas) for r in components[0].revisions] == [1]
+        return copies[0] if is_one and len(copies) == 1 else None
+
     def routes(self, views: Views) -> list[Service]:
         """What a gateway needs to know."""
         return [
@@ -184,6 +230,7 @@ class Services:
                     "stopping": copy.stopping,
                     "pids": list(copy.pids),
                     "restarts": copy.restarts,
+                    "process": copy.host.rpartition("/")[2],
                 }
                 for copy in copies
             ],

@@ -27,6 +27,8 @@ class Settings:
     trust: bool = False
     claims: Mapping[str, Path] = field(default_factory=dict)
     """Folders that stand for volume claims."""
+    shared: bool = False
+    """Whether services share processes where they can, unless their annotation says otherwise."""
 
     @property
     def database(self) -> Path:

@@ -52,6 +52,8 @@ class Machine:
     python: str
     trust: bool = False
     """Whether files that can run code may be loaded; only the operator says so."""
+    shared: bool = False
+    """Whether services whose annotation says nothing share processes where they can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class StandIn:
 
     container: Container
     ignored: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    """The arguments that Nerite gets too."""
 
 
 def server_type(runtime: Resource) -> str:
@@ -84,14 +88,6 @@ def stand_in(
     named = [value for key, value in arguments if key == "model_name" and value]
     name = environment.get("MLSERVER_MODEL_NAME") or (named or [service_name])[-1]
     passed = _passed(arguments) if server in ("tritonserver", "nerite") else []
-    argv = (
-        machine.python, "-m", "nerite", "serve", MODEL_MOUNT,
-        "--http-address=127.0.0.1", f"--http-port={HTTP_PORT}",
-        "--grpc-address=127.0.0.1", f"--grpc-port={GRPC_PORT}",
-        f"--metrics-port={METRICS_PORT}", "--exit-on-error=true",
-        *(["--trust"] if machine.trust else []),
-        *passed,
-    )  # fmt: skip
     told = {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in passed}
     ignored = tuple(
         f"--{key}" + (f"={value}" if value else "")
@@ -99,21 +95,61 @@ def stand_in(
         if key not in _OURS and key not in told and key not in _MEANINGLESS
     )
     return StandIn(
-        Container(
+        nerite_container(
             str(container["name"]),
-            argv,
-            Probe(HTTP_PORT, "/v2/health/ready", 10.0, "http"),
-            tuple(sorted(environment.items())),
-            (HTTP_PORT, GRPC_PORT, METRICS_PORT),
+            machine,
+            ("--exit-on-error=true",),
+            passed,
+            environment=tuple(sorted(environment.items())),
             model_name=name,
-            grpc_port=GRPC_PORT,
-            # As the exported runtimes have it. It answers while models are loaded, but not while
-            # a busy machine starts it.
-            liveness=Probe(
-                HTTP_PORT, "/v2/health/live", 10.0, "http", timeout=5.0, once_ready=True
-            ),
         ),
         ignored,
+        tuple(passed),
+    )
+
+
+def model_host(
+    name: str,
+    machine: Machine,
+    passed: Iterable[str] = (),
+    environment: tuple[tuple[str, str], ...] = (),
+) -> Container:
+    """Nerite with an empty repository: ready at once, and models come and go."""
+    words = ("--exit-on-error=false", "--strict-readiness=false", "--model-control-mode=explicit")
+    own = {word.partition("=")[0] for word in words}
+    passed = [word for word in passed if word.partition("=")[0] not in own]
+    return nerite_container(name, machine, words, passed, environment=environment)
+
+
+def nerite_container(
+    name: str,
+    machine: Machine,
+    words: Iterable[str],
+    passed: Iterable[str] = (),
+    *,
+    environment: tuple[tuple[str, str], ...] = (),
+    model_name: str = "",
+) -> Container:
+    """`nerite serve`; `passed` are the arguments that the container has for it."""
+    argv = (
+        machine.python, "-m", "nerite", "serve", MODEL_MOUNT,
+        "--http-address=127.0.0.1", f"--http-port={HTTP_PORT}",
+        "--grpc-address=127.0.0.1", f"--grpc-port={GRPC_PORT}",
+        f"--metrics-port={METRICS_PORT}", *words,
+        *(["--trust"] if machine.trust else []),
+        *passed,
+    )  # fmt: skip
+    return Container(
+        name,
+        argv,
+        Probe(HTTP_PORT, "/v2/health/ready", 10.0, "http"),
+        environment,
+        (HTTP_PORT, GRPC_PORT, METRICS_PORT),
+        model_name=model_name,
+        grpc_port=GRPC_PORT,
+        # As the exported runtimes have it. It answers while models are loaded, but not while
+        # a busy machine starts it.
+        liveness=Probe(HTTP_PORT, "/v2/health/live", 10.0, "http", timeout=5.0, once_ready=True),
     )
 
 

@@ -169,6 +169,8 @@ def _components(running: Running) -> Object:
             if serving.grpc_port:
                 entry["grpcUrl"] = f"grpc://127.0.0.1:{serving.grpc_port}"
             entry["latestReadyRevision"] = running.name(serving.component)
+            if serving.host:
+                entry["process"] = serving.host.rpartition("/")[2]
             entry["traffic"] = traffic_of(group, running)
         if role == "predictor" and running.rolled_out:
             entry["latestRolledoutRevision"] = f"{latest.name}-{running.rolled_out:05}"

@@ -139,6 +139,30 @@ def lay_out(content: Path, name: str, folder: Path) -> Path:
     return folder
 
 
+def lay_out_alone(content: Path, name: str, folder: Path) -> Path:
+    """`content` as one model called `name` in `folder`, beside which there may be others.
+
+    A repository of a single model is that model, as `nerite serve --model-name` has it.
+
+    Raises:
+        Unsupported: There are several models, whose names are in use already.
+    """
+    made = lay_out(content, name, folder)
+    if made == folder:
+        return folder / name
+    if find_config_files(content, None):
+        return content
+    models = [e for e in sorted(content.iterdir()) if e.is_dir() and _is_model(e)]
+    if len(models) != 1:
+        names = ", ".join(e.name for e in models) or "no model"
+        raise Unsupported(f"'{content.name}' is a repository ({names}), not the one model '{name}'")
+    return models[0]
+
+
+def _is_model(folder: Path) -> bool:
+    return bool(find_config_files(folder, None) or find_versions(folder).folders)
+
+
 def _only_model(content: Path) -> Path | None:
     """The bare model file in a folder; None if the folder is a model or a repository."""
     if find_config_files(content, None) or find_versions(content).folders:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nerite.local.components import Component
 from nerite.local.copies import Copy, Revision
 from nerite.local.copy_view import CopyView
-from nerite.local.rollout import next_step
+from nerite.local.housing import Housing
+from nerite.local.rollout import CopyState, next_step
+from nerite.local.tenants import Lodging, Tenant
 from nerite.local.tools import Tools
 
 Happening = Callable[[float], None]
@@ -34,8 +36,10 @@ class GroupView:
 @dataclass(slots=True)
 class _Group:
     wanted: tuple[Component, ...] = ()
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[Copy | Tenant] = field(default_factory=list)
     serving: tuple[int, ...] = ()
+    leaving: tuple[int, ...] = ()
+    """Those that are not needed any more."""
     address: str = ""
     """Where it answered last; kept while a process that crashed comes back on the same port."""
     waiting_for: str = ""
@@ -47,6 +51,8 @@ class Supervisor:
     def __init__(self, tools: Tools, changed: Callable[[], None] = lambda: None) -> None:
         self._tools = tools
         self._changed = changed
+        self._wanted: tuple[Component, ...] = ()
+        self._housing = Housing(tools.shared)
         self._groups: dict[str, _Group] = {}
         self._inbox: queue.SimpleQueue[Happening] = queue.SimpleQueue()
         self._numbers = 0
@@ -66,14 +72,23 @@ class Supervisor:
 
     def want(self, components: Iterable[Component]) -> None:
         """From now on exactly these shall run; of one key the latest first. From any thread."""
-        wanted: dict[str, list[Component]] = {}
-        for component in components:
-            wanted.setdefault(component.key, []).append(component)
+        wanted = tuple(components)
         self.post(lambda _: self._want(wanted))
 
-    def _want(self, wanted: Mapping[str, list[Component]]) -> None:
+    def _want(self, wanted: tuple[Component, ...]) -> None:
+        self._wanted = wanted
+        self._housing.forget(wanted)
+
+    def _regroup(self) -> None:
+        """Every component with its group, and the processes that some of them live in."""
+        runners = {key: group.copies for key, group in self._groups.items()}
+        wanted: dict[str, tuple[Component, ...]] = {}
+        for component in self._wanted:
+            for key in self._housing.groups(component, runners):
+                wanted[key] = (*wanted.get(key, ()), component)
+        wanted |= self._housing.shared_hosts(self._wanted, runners)
         for key in wanted.keys() | self._groups.keys():
-            self._groups.setdefault(key, _Group()).wanted = tuple(wanted.get(key, ()))
+            self._groups.setdefault(key, _Group()).wanted = wanted.get(key, ())
 
     @property
     def is_idle(self) -> bool:
@@ -84,11 +99,15 @@ class Supervisor:
         """Does everything that is due; the time at which something will be due again."""
         while True:
             self._drain(now)
+            self._regroup()
             moved = [self._advance(key, group, now) for key, group in list(self._groups.items())]
-            if not any(moved) and self._inbox.empty():
+            if any(moved) or not self._inbox.empty():
+                continue
+            self._groups = {k: g for k, g in self._groups.items() if g.wanted or g.copies}
+            self._publish()
+            # Only now: whoever sends requests knows already that these get none any more.
+            if not self._stop_leaving(now):
                 break
-        self._groups = {k: g for k, g in self._groups.items() if g.wanted or g.copies}
-        self._publish()
         dues = [copy.due() for group in self._groups.values() for copy in group.copies]
         return min(dues, default=float("inf"))
 
@@ -108,36 +127,69 @@ class Supervisor:
         for copy in ended:
             copy.clean_up()
             group.copies.remove(copy)
-        by_revision = self._startable(group)
+        group.leaving = ()
+        by_revision = self._startable(key, group)
         alone = any(c.fixed_ports for component in group.wanted for c in component.containers)
-        states = [copy.state() for copy in group.copies]
+        states = [self._state(copy) for copy in group.copies]
         if group.waiting_for:
             return bool(ended)
         # What cannot run is wanted all the same: the last good copy stays, as in a cluster.
         impossible = [c.name for c in group.wanted if c.obstacle]
-        copies = {name: 1 if alone else r.component.replicas for name, r in by_revision.items()}
+        copies = {
+            name: 1 if alone or isinstance(r, Lodging) else r.component.replicas
+            for name, r in by_revision.items()
+        }
         wanted = [*(name for name in by_revision for _ in range(copies[name])), *impossible]
         step = next_step(wanted, states, self._in_use(key), alone)
-        for copy in group.copies:
-            if copy.number in step.stop:
-                copy.stop(now)
+        group.leaving = step.stop
         startable = [revision for revision in step.start if revision in by_revision]
         for revision in startable:
             self._numbers += 1
-            copy = Copy(self._numbers, by_revision[revision], self._tools, self.post)
-            group.copies.append(copy)
+            group.copies.append(self._started(by_revision[revision], now))
         group.serving = tuple(number for _, number in step.serving)
         for copy in group.copies:
             if group.serving and copy.number == group.serving[0]:
                 group.address = copy.address
-        return bool(ended or startable or step.stop)
+        return bool(ended or startable)
 
-    def _startable(self, group: _Group) -> dict[str, Revision]:
+    def _stop_leaving(self, now: float) -> bool:
+        """Ends the copies that are not needed any more; whether there are any."""
+        leaving = [
+            copy
+            for group in self._groups.values()
+            for copy in group.copies
+            if copy.number in group.leaving and not copy.is_stopping
+        ]
+        for copy in leaving:
+            copy.stop(now)
+        return bool(leaving)
+
+    def _started(self, what: Revision | Lodging, now: float) -> Copy | Tenant:
+        if isinstance(what, Lodging):
+            return Tenant(self._numbers, what, self._tools, self.post, now)
+        return Copy(self._numbers, what, self._tools, self.post)
+
+    def _state(self, copy: Copy | Tenant) -> CopyState:
+        state = copy.state()
+        if isinstance(copy, Tenant) or not copy.component.hosts_models or not state.ready:
+            return state
+        runners = {key: group.copies for key, group in self._groups.items()}
+        return replace(state, ready=self._housing.is_settled(copy, self._wanted, runners))
+
+    def _startable(self, key: str, group: _Group) -> dict[str, Revision | Lodging]:
         """What can be started, by its name."""
-        found: dict[str, Revision] = {}
+        runners = {key: group.copies for key, group in self._groups.items()}
+        found: dict[str, Revision | Lodging] = {}
         group.waiting_for = ""
         for component in group.wanted:
             if component.obstacle:
+                continue
+            if component.lives_in:
+                lodging = self._housing.lodging(key, component, runners)
+                if lodging is None:
+                    group.waiting_for = self._housing.host_of(component).rpartition("/")[2]
+                else:
+                    found[lodging.name] = lodging
                 continue
             hosts: dict[str, str] = {}
             if component.needs:
@@ -159,13 +211,13 @@ class Supervisor:
 
     def _in_use(self, key: str) -> set[int]:
         """The copies of a component that running copies of others were told about."""
+        namespace, _, name = key.partition("/")
         told = {
-            address
+            copy.hosts.get(f"{name}.{namespace}")
             for other, group in self._groups.items()
             if other != key and group.wanted
             for copy in group.copies
             if not copy.is_stopping
-            for address in copy.hosts.values()
         }
         return {copy.number for copy in self._groups[key].copies if copy.address in told}
 

@@ -50,6 +50,13 @@ def _reason(value: Object) -> str:
     return next((str(c.get("reason", "")) for c in conditions if c["type"] == "Ready"), "")
 
 
+def _process(value: Object) -> str:
+    """The shared process of the predictor, or that it has one of its own."""
+    if not _at(value, "status", "components", "predictor", "url"):
+        return ""
+    return _at(value, "status", "components", "predictor", "process") or "own"
+
+
 def _host(value: Object) -> str:
     """The name by which a gateway knows it; gRPC clients give it as their authority."""
     metadata = value["metadata"]
@@ -80,9 +87,14 @@ _COLUMNS: dict[str, Sequence[Column]] = {
 _COLUMNS["ClusterServingRuntime"] = _COLUMNS["ServingRuntime"]
 _WIDE: dict[str, Sequence[Column]] = {
     "InferenceGraph": (("HOST", _host), ("REASON", _reason)),
+    "TrainedModel": (
+        ("INFERENCESERVICE", lambda value: _at(value, "spec", "inferenceService")),
+        ("REASON", _reason),
+    ),
     "InferenceService": (
         ("HOST", _host),
         ("RUNTIME", _runtime),
+        ("PROCESS", _process),
         ("TRANSITION", lambda value: _at(value, "status", "modelStatus", "transitionStatus")),
         ("REASON", _reason),
     ),

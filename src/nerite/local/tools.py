@@ -10,6 +10,7 @@ from pathlib import Path
 from nerite.local.components import Component
 from nerite.local.lifeline import Patience
 from nerite.local.logs import Log
+from nerite.local.model_control import HttpModelControl, ModelControl
 from nerite.local.ports import Ports
 from nerite.local.processes import Prober, Spawner
 from nerite.local.storage import Storage
@@ -31,4 +32,7 @@ class Tools:
     """Runs something slow elsewhere."""
     front: Callable[[str, str], str] | None = None
     """The lasting address of a component, by namespace and name, if a gateway gives it one."""
+    shared: Callable[[int], Component] | None = None
+    """The shared process of a number; None where nothing is shared."""
+    models: ModelControl = field(default_factory=HttpModelControl)
     patience: Patience = field(default_factory=Patience)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it saves that services share a process."""
