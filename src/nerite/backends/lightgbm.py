@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 
 from nerite.backends.contract import Model
 from nerite.backends.tabular import OUTPUT, Predictor, TabularBackend, first_line
+from nerite.backends.unread_docs import leave_unread
 from nerite.config.model_files import LIGHTGBM_START
 from nerite.errors import InvalidArgument
 
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
+    leave_unread()
     import lightgbm  # noqa: F401
 
 

@@ -35,11 +35,13 @@ from nerite.backends.tabular import (
     first_line,
     setting,
 )
+from nerite.backends.unread_docs import leave_unread
 from nerite.errors import InvalidArgument, MissingExtra, NeriteError, Unsupported
 
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
+    leave_unread()
     import sklearn  # noqa: F401
 
 

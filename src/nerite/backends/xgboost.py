@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from nerite.backends.contract import Model
 from nerite.backends.tabular import OUTPUT, Predictor, TabularBackend
 from nerite.backends.ubj import is_whole
+from nerite.backends.unread_docs import leave_unread
 from nerite.errors import InvalidArgument
 
 #: `[12:30:01] /where/it/was.cc:12: ` before what XGBoost has to say, and a stack trace after it.
@@ -25,6 +26,7 @@ _NOISE = re.compile(r"^\[[\d:]+\] \S+: (Check failed: [^:]*: )?")
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
+    leave_unread()
     import xgboost  # noqa: F401
 
 
