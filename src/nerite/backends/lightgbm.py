@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nerite.backends.contract import Model
+from nerite.backends.lean_imports import lean_imports
 from nerite.backends.tabular import OUTPUT, Predictor, TabularBackend, first_line
-from nerite.backends.unread_docs import leave_unread
 from nerite.config.model_files import LIGHTGBM_START
 from nerite.errors import InvalidArgument
 
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
-    leave_unread()
-    import lightgbm  # noqa: F401
+    with lean_imports():
+        import lightgbm  # noqa: F401
 
 
 class LightGbmBackend(TabularBackend):

@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nerite.backends.contract import Model
+from nerite.backends.lean_imports import lean_imports
 from nerite.backends.tabular import (
     OUTPUT,
     PROBABILITIES,
@@ -35,14 +36,13 @@ from nerite.backends.tabular import (
     first_line,
     setting,
 )
-from nerite.backends.unread_docs import leave_unread
 from nerite.errors import InvalidArgument, MissingExtra, NeriteError, Unsupported
 
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
-    leave_unread()
-    import sklearn  # noqa: F401
+    with lean_imports():
+        import sklearn  # noqa: F401
 
 
 class SklearnBackend(TabularBackend):

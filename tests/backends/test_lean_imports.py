@@ -1,4 +1,4 @@
-"""A server leaves SciPy's docstrings as they are, and nothing else of SciPy changes."""
+"""What a server is spared at the import of SciPy, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ import pytest
 #: What there is in SciPy with its signatures and some results, and how long a docstring is.
 TOLD = """\
 import inspect, json, re, sys
-from nerite.backends import unread_docs
+from nerite.backends import lean_imports
 exec(sys.argv[1])
-unread_docs.leave_unread()
+with lean_imports.lean_imports():
+    import sklearn
 import scipy.stats, scipy.special, scipy.linalg, scipy.ndimage, scipy.signal, scipy.interpolate
+copied = [n for n in sys.modules if n.endswith("array_api_compat.numpy")]
+spared = sorted(n for n in copied if "f2py" not in vars(sys.modules[n]))
+numpy = sys.modules["numpy"]
+whole = "f2py" in numpy.__all__ and "f2py" in dir(numpy) and numpy.f2py.__name__ == "numpy.f2py"
 import sklearn.linear_model, sklearn.ensemble, sklearn.isotonic
 
 def told(value):
@@ -30,7 +35,7 @@ there = {
     for name, module in sorted(sys.modules.items())
     if name.partition(".")[0] in ("scipy", "sklearn") and "_lib" not in name
     for key, value in vars(module).items()
-    if not key.startswith("__") and key != "FunctionDoc"
+    if not key.startswith("__") and key not in ("FunctionDoc", "f2py")
 }
 stats = scipy.stats
 results = [
@@ -44,7 +49,8 @@ results = [
     scipy.linalg.det([[1, 2], [3, 4]]),
 ]
 docs = [len(stats.rankdata.__doc__), len(stats.norm.__doc__)]
-json.dump({"there": there, "results": results, "docs": docs}, sys.stdout)
+told = {"there": there, "results": results, "docs": docs, "spared": spared, "whole": whole}
+json.dump(told, sys.stdout)
 """
 
 
@@ -58,25 +64,27 @@ def plain() -> Any:
     return scipy_after("")
 
 
-def test_only_docstrings_differ(plain: Any) -> None:
-    spared = scipy_after("unread_docs.allow()")
+def test_only_docstrings_and_copies_of_a_compiler_differ(plain: Any) -> None:
+    spared = scipy_after("lean_imports.allow()")
     assert len(plain["there"]) > 5000
     assert spared["there"] == plain["there"]
     assert spared["results"] == plain["results"]
+    assert spared["whole"] is plain["whole"] is True
+    assert (len(spared["spared"]), plain["spared"]) == (2, [])
     assert all(short < full for short, full in zip(spared["docs"], plain["docs"], strict=True))
 
 
 def test_a_version_that_nobody_has_looked_at_is_left_alone(plain: Any) -> None:
-    code = "unread_docs.allow(); unread_docs.KNOWN = ((1, 0), (1, 1))"
+    code = "lean_imports.allow(); lean_imports.KNOWN = ((1, 0), (1, 1))"
     assert scipy_after(code) == plain
 
 
 def test_a_server_inside_another_program_leaves_its_help_alone() -> None:
     code = (
         "from nerite.server.server import Server\n"
-        "from nerite.backends import sklearn, unread_docs\n"
+        "from nerite.backends import sklearn, lean_imports\n"
         "sklearn.require()\n"
         "from scipy._lib._docscrape import FunctionDoc\n"
-        "assert FunctionDoc is not unread_docs.Unread\n"
+        "assert FunctionDoc is not lean_imports.Unread\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
