@@ -72,6 +72,10 @@ class Server(ABC):
         """An HTTP path that answers 200 once requests can be sent."""
         return f"/v2/models/{self.identity.name}/ready"
 
+    def live_path(self) -> str:
+        """An HTTP path that answers 200 once the server lives; empty if that is not asked."""
+        return ""
+
     def version(self, ports: Ports) -> str:
         """The version that is running."""
         found = re.search(rb'"version"\s*:\s*"([^"]+)"', get(ports.http, "/v2")[1])
@@ -178,6 +182,8 @@ class Running:
     process: subprocess.Popen[bytes]
     ports: Ports
     ready_seconds: float
+    live_seconds: float = 0.0
+    """Until it said that it lives, where that was asked."""
 
 
 class NotReady(Exception):
@@ -196,8 +202,12 @@ def running(server: Server, folder: Path, core: int | None) -> Iterator[Running]
         started = time.monotonic()
         process = _start(pin + launch.command, launch.environment, log)
         try:
+            live = 0.0
+            if path := server.live_path():
+                _wait_until_ready(process, ports.http, path, log_path)
+                live = time.monotonic() - started
             _wait_until_ready(process, ports.http, server.ready_path(), log_path)
-            yield Running(process, ports, time.monotonic() - started)
+            yield Running(process, ports, time.monotonic() - started, live)
         finally:
             stop(process)
 
@@ -259,7 +269,7 @@ def _wait_until_ready(
             pass  # not listening yet
         if time.monotonic() > deadline:
             raise NotReady(f"not ready after {READY_SECONDS:.0f} s: {_last_words(log_path)}")
-        time.sleep(0.01)
+        time.sleep(0.005)
 
 
 def _last_words(log_path: Path) -> str:

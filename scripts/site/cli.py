@@ -10,7 +10,7 @@ from typing import Any
 import typer.main
 from scripts.site.tables import NOTE, code, sentence, table
 
-from nerite.cli.commands import app
+from nerite.cli.commands import command_line
 
 _HEAD = f"""{NOTE}
 # Command line
@@ -23,7 +23,7 @@ told in one line on standard error.
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command with its whole name, groups before what is in them."""
-    yield from _below("nerite", typer.main.get_command(app))
+    yield from _below("nerite", typer.main.get_command(command_line()))
 
 
 def _below(name: str, command: Any) -> Iterator[tuple[str, Any]]:

@@ -42,7 +42,7 @@ def test_a_missing_package_names_the_command_that_installs_it(
 
 def test_installed_packages_can_add_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("mine", "nerite.backends.identity:IdentityBackend", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     assert registry.find("mine") is IdentityBackend
     assert "mine" in registry.available()
 

@@ -17,7 +17,7 @@ from nerite.cli.app import main
 def some_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
     broken = EntryPoint("broken", "nowhere_at_all:X", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [broken])
 
 
 def test_json_tells_the_state_of_each(capsys: pytest.CaptureFixture[str]) -> None:

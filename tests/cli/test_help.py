@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from nerite.cli.commands import app
+from nerite.cli.commands import command_line
 from nerite.cli.examples import EXAMPLES
 
 ALL = [(command, line) for command, lines in EXAMPLES.items() for line in lines]
@@ -21,7 +21,7 @@ ALL = [(command, line) for command, lines in EXAMPLES.items() for line in lines]
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command that a line means, and the words that are left for it."""
-    found: Any = typer.main.get_command(app)
+    found: Any = typer.main.get_command(command_line())
     while words and words[0] in getattr(found, "commands", {}):
         found = found.commands[words.pop(0)]
     return found, words
@@ -38,7 +38,7 @@ def test_an_example_parses(name: str, line: str) -> None:
 
 def test_every_command_that_takes_something_has_an_example() -> None:
     without = {"demo", "version", "export", "keys"}
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(command_line()).commands  # type: ignore[attr-defined]
     assert commands.keys() - without == {name for name in EXAMPLES if " " not in name}
 
 

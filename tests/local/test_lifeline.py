@@ -43,6 +43,16 @@ def test_a_slow_start_is_asked_about_once_a_second_at_last() -> None:
     assert life.due == 101.0
 
 
+@pytest.mark.parametrize("moment", [0.3, 0.6, 1.5, 4.0, 15.0])
+def test_little_of_a_start_is_lost_by_asking_too_late(moment: float) -> None:
+    life, now = started(), 0.0
+    while life.phase is Phase.STARTING:
+        now = life.due
+        assert life.act(now) is Action.PROBE
+        life.probed(now >= moment, now)
+    assert now - moment <= max(0.05, moment / 20 * 1.06)
+
+
 def test_a_crash_is_repaired_after_growing_pauses() -> None:
     life = started()
     pauses = []

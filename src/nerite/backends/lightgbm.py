@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nerite.backends.contract import Model
+from nerite.backends.lean_imports import lean_imports
 from nerite.backends.tabular import OUTPUT, Predictor, TabularBackend, first_line
 from nerite.config.model_files import LIGHTGBM_START
 from nerite.errors import InvalidArgument
@@ -19,7 +20,8 @@ from nerite.errors import InvalidArgument
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
-    import lightgbm  # noqa: F401
+    with lean_imports():
+        import lightgbm  # noqa: F401
 
 
 class LightGbmBackend(TabularBackend):

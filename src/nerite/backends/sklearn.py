@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nerite.backends.contract import Model
+from nerite.backends.lean_imports import lean_imports
 from nerite.backends.tabular import (
     OUTPUT,
     PROBABILITIES,
@@ -40,7 +41,8 @@ from nerite.errors import InvalidArgument, MissingExtra, NeriteError, Unsupporte
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
-    import sklearn  # noqa: F401
+    with lean_imports():
+        import sklearn  # noqa: F401
 
 
 class SklearnBackend(TabularBackend):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nerite.backends.contract import Model
+from nerite.backends.lean_imports import lean_imports
 from nerite.backends.tabular import OUTPUT, Predictor, TabularBackend
 from nerite.backends.ubj import is_whole
 from nerite.errors import InvalidArgument
@@ -25,7 +26,8 @@ _NOISE = re.compile(r"^\[[\d:]+\] \S+: (Check failed: [^:]*: )?")
 
 def require() -> None:
     """Imports the package, so that a missing one is known before a model needs it."""
-    import xgboost  # noqa: F401
+    with lean_imports():
+        import xgboost  # noqa: F401
 
 
 class XgboostBackend(TabularBackend):

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from nerite.cli import kserve_arguments
+from nerite.cli.plain_words import read_plain
 from nerite.errors import ConfigError, NeriteError
-
-if TYPE_CHECKING:
-    import typer
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        _app(arguments)(_understood(arguments), prog_name="nerite")
+        return _run(_understood(arguments))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return 1 if code == 2 else code
@@ -35,18 +32,21 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `nerite models | head`: the reader has seen enough
         sys.stderr.close()
         return 1
+    except KeyboardInterrupt:  # before the server waits for signals
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    """Plain words of `serve` lead there at once, all others to typer, which takes its time."""
+    plain = read_plain(words[1:]) if words[:1] == ["serve"] else None
+    if plain is not None:
+        from nerite.cli.serve import serve
+
+        return serve(*plain)
+    from nerite.cli.commands import command_line
+
+    command_line(words[0] if words else "")(words, prog_name="nerite")
     return 0
-
-
-def _app(arguments: Sequence[str]) -> typer.Typer:
-    """The commands, or only `serve`: to make all the others ready takes as long as a model."""
-    if arguments[:1] == ["serve"]:
-        from nerite.cli.serve import only_serve
-
-        return only_serve()
-    from nerite.cli.commands import app
-
-    return app
 
 
 def _understood(arguments: Sequence[str]) -> list[str]:

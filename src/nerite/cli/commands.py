@@ -1,45 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All sub-commands of `nerite`, in the order in which the help lists them."""
+"""The sub-commands of `nerite`, in the order in which the help lists them.
+
+Each is in a module of its own, which is imported when the command is run or the help lists all.
+"""
 
 from __future__ import annotations
 
-from nerite.cli import (
-    apply,
-    backends,
-    check,
-    demo,
-    examples,
-    explain,
-    export,
-    get,
-    infer,
-    keys,
-    models,
-    serve,
-    storage_initializer,
-    up,
-    version,
-    wait,
-)
+from importlib import import_module
+from typing import Any, Final
 
-app = serve.new_app()
-serve.add_to(app)
-app.command("check", epilog=examples.of("check"), no_args_is_help=True)(check.check)
-app.command("explain", epilog=examples.of("explain"), no_args_is_help=True)(explain.explain)
-app.add_typer(export.app, name="export")
-app.command("up", epilog=examples.of("up"))(up.up)
-app.command("apply", epilog=examples.of("apply"), no_args_is_help=True)(apply.apply)
-app.command("get", epilog=examples.of("get"), no_args_is_help=True)(get.get)
-app.command("describe", epilog=examples.of("describe"), no_args_is_help=True)(get.describe)
-app.command("wait", epilog=examples.of("wait"), no_args_is_help=True)(wait.wait)
-app.command("logs", epilog=examples.of("logs"), no_args_is_help=True)(get.logs)
-app.command("delete", epilog=examples.of("delete"), no_args_is_help=True)(apply.delete)
-app.command("infer", epilog=examples.of("infer"), no_args_is_help=True)(infer.infer)
-app.add_typer(models.app, name="models")
-app.command("backends", epilog=examples.of("backends"))(backends.backends)
-app.add_typer(keys.keys, name="keys")
-app.command("storage-initializer", epilog=examples.of("storage-initializer"), no_args_is_help=True)(
-    storage_initializer.storage_initializer
-)
-app.command("demo")(demo.demo)
-app.command("version")(version.version)
+import typer
+
+from nerite.cli import examples
+
+#: Command -> its module, and the function, or the group of commands, in there.
+_HOMES: Final[dict[str, tuple[str, str]]] = {
+    "serve": ("serve_command", "serve_command"),
+    "check": ("check", "check"),
+    "explain": ("explain", "explain"),
+    "export": ("export", "app"),
+    "up": ("up", "up"),
+    "apply": ("apply", "apply"),
+    "get": ("get", "get"),
+    "describe": ("get", "describe"),
+    "wait": ("wait", "wait"),
+    "logs": ("get", "logs"),
+    "delete": ("apply", "delete"),
+    "infer": ("infer", "infer"),
+    "models": ("models", "app"),
+    "backends": ("backends", "backends"),
+    "keys": ("keys", "keys"),
+    "storage-initializer": ("storage_initializer", "storage_initializer"),
+    "demo": ("demo", "demo"),
+    "version": ("version", "version"),
+}
+#: Commands that do something when nothing is written after them.
+_ALONE: Final = ("up", "backends", "demo", "version")
+
+
+def command_line(word: str = "") -> typer.Typer:
+    """The command `nerite`: with all sub-commands, or only with the one of this name."""
+    app = typer.Typer(
+        name="nerite",
+        help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(lambda: None)  # else typer would take an only sub-command for the command
+    for name in (word,) if word in _HOMES else _HOMES:
+        _add(app, name)
+    return app
+
+
+def _add(app: typer.Typer, name: str) -> None:
+    module, attribute = _HOMES[name]
+    found: Any = getattr(import_module(f"nerite.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name)
+        return
+    told: dict[str, Any] = {} if name in _ALONE else {"no_args_is_help": True}
+    if name in examples.EXAMPLES:
+        told["epilog"] = examples.of(name)
+    app.command(name, **told)(found)

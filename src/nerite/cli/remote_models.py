@@ -8,9 +8,7 @@ They lie in a temporary folder for as long as the process lives. What is fetched
 from __future__ import annotations
 
 import atexit
-import shutil
 import sys
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from nerite.errors import InvalidArgument
@@ -48,6 +46,9 @@ def local_path(text: str) -> str:
 
 
 def _temporary() -> Path:
+    import shutil
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix="nerite-models-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

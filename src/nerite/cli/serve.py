@@ -2,26 +2,24 @@
 """`nerite serve`: flags -> a server, a start-up screen, and the process's exit code.
 
 The flags are the table in `flags`; their values are read in `options`. What the server does is in
-`nerite.server`; this module only shows it.
+`nerite.server`; this module only shows it. typer's part is in `serve_command`: its import takes
+longer than all that a server does until it listens.
 """
 
 from __future__ import annotations
 
-import gc
-import inspect
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import typer
-
-from nerite.cli import examples, screen
+from nerite.cli import screen
 from nerite.cli.access import access_options
 from nerite.cli.cache_config import cache_bytes
+from nerite.cli.collecting import collect_as_usual, collect_seldom
 from nerite.cli.doors import cloud_repository, door_options
-from nerite.cli.flags import FLAGS, Flag
-from nerite.cli.options import Chosen, backend_settings, choose, metrics_settings
+from nerite.cli.options import Chosen, Given, backend_settings, choose, metrics_settings
 from nerite.cli.placement import host_policies, resources
 from nerite.cli.remote_models import local_path
 from nerite.cli.trace_config import older_words, trace_options
@@ -35,56 +33,16 @@ if TYPE_CHECKING:
     from nerite.server.options import ServerOptions
     from nerite.server.server import Server
 
-HELP = (
-    "Serve models: model repositories in Triton's layout, a model folder, or a single model file. "
-    "Triton's own flags are taken as they are (--model-repository=..., --http-port=...)."
-)
 
-
-#: The garbage collector's thresholds, as they were.
-_COLLECTED = gc.get_threshold()
-
-
-def new_app() -> typer.Typer:
-    """The command `nerite` without sub-commands."""
-    return typer.Typer(
-        name="nerite",
-        help="Serve models over HTTP and gRPC, batched, from a model repository or a single file.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds `serve`."""
-    app.command("serve", epilog=examples.of("serve"), help=HELP, no_args_is_help=True)(serve)
-
-
-def only_serve() -> typer.Typer:
-    """The command with nothing but `serve`."""
-    app = new_app()
-    app.callback()(lambda: None)  # else typer would take the only sub-command for the command
-    add_to(app)
-    return app
-
-
-def serve(**given: Any) -> None:
-    """Serves until a signal comes; leaves with the server's exit code."""
-    paths = list(given.pop("repository") or ())
-    words = {
-        flag.name: value
-        for flag in FLAGS
-        if (value := given.get(flag.variable)) not in (None, False, [], ())
-    }
+def serve(paths: Sequence[str], words: Mapping[str, Given]) -> int:
+    """Serves until a signal comes; the exit code. `words` has what was written for each flag."""
     chosen = choose(words)
     for warning in chosen.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    options = server_options(paths, chosen)
-    raise typer.Exit(_run(options))
+    return _run(server_options(paths, chosen))
 
 
-def server_options(paths: list[str], chosen: Chosen) -> ServerOptions:
+def server_options(paths: Sequence[str], chosen: Chosen) -> ServerOptions:
     """The options of the server that was asked for.
 
     Raises:
@@ -128,7 +86,7 @@ def _graphs(files: Sequence[str], variables: Mapping[str, str]) -> tuple[OwnGrap
 
 
 def _run(options: ServerOptions) -> int:
-    _collect_less()
+    collect_seldom()
     from nerite.server.process import serve_forever
     from nerite.server.server import Server
 
@@ -143,19 +101,10 @@ def _run(options: ServerOptions) -> int:
     return code
 
 
-def _collect_less() -> None:
-    """Has the garbage collector look rarely until the models are loaded.
-
-    Imports make a hundred thousand objects that stay; looking through them again and again was
-    an eighth of the time that scikit-learn's take.
-    """
-    gc.set_threshold(100_000, *_COLLECTED[1:])
-
-
 def _show(server: Server) -> None:
     """Shows the start-up screen once every load of the start has ended."""
     loaded = server.wait_started() and server.wait_loaded()
-    gc.set_threshold(*_COLLECTED)
+    collect_as_usual()
     if not loaded:
         return
     try:
@@ -198,36 +147,3 @@ def _row(server: Server, entry: Entry) -> list[str]:
     if not told and str(entry.state) == "READY":
         told = server.signature(entry.name)
     return [entry.name, version, str(entry.state), told]
-
-
-def _parameter(flag: Flag) -> inspect.Parameter:
-    kinds: dict[str, Any] = {"list": list[str] | None, "switch": bool}
-    shown = flag.default or None
-    option = typer.Option(
-        flag.name, help=flag.help, rich_help_panel=flag.group, show_default=shown or False
-    )
-    return inspect.Parameter(
-        flag.variable,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=False if flag.kind == "switch" else None,
-        annotation=Annotated[kinds.get(flag.kind, str | None), option],
-    )
-
-
-def _signature() -> inspect.Signature:
-    told = "Model repositories, model folders or model files; URIs are fetched first."
-    argument = typer.Argument(help=told)
-    paths = inspect.Parameter(
-        "repository",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[list[str] | None, argument],
-    )
-    return inspect.Signature([paths, *map(_parameter, FLAGS)])
-
-
-# The command line is the table of flags: typer reads the signature, so it is made from the table.
-serve.__signature__ = _signature()  # type: ignore[attr-defined]
-serve.__annotations__ = {
-    name: parameter.annotation for name, parameter in _signature().parameters.items()
-}

@@ -44,7 +44,8 @@ class Patience:
     longest_delay: float = 60.0
     steady_after: float = 60.0
     """A process that ran so long is started again as if it had never failed."""
-    probe_starting: float = 0.1
+    probe_starting: float = 0.05
+    """At first; later a twentieth of the time since the start, which is what is lost at most."""
     probe_ready: float = 10.0
     misses: int = 3
     """So many probes in a row fail before a ready process is called unready."""
@@ -122,8 +123,7 @@ class Lifeline:
                 self.phase = Phase.UNREADY
             self.due = now + min(1.0, self.patience.probe_ready)
             return
-        waited = min(1.0, self.patience.probe_starting * 1.2 ** min(self.missed, 40))
-        self.due = now + waited
+        self.due = now + min(1.0, max(self.patience.probe_starting, (now - self.since) / 20))
 
     def exited(self, code: int, now: float, message: str = "") -> None:
         """The process is gone."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nerite.errors import Unavailable
+from nerite.models.roomy import roomy
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ def _finish(work: Callable[[], Any], done: Future[Any]) -> None:
     if not done.set_running_or_notify_cancel():
         return
     try:
-        result = work()
+        result = roomy(work)
     except BaseException as why:
         done.set_exception(why)
     else:

@@ -9,7 +9,6 @@ it. Their names come from a client, so nothing of them is trusted.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -53,6 +52,8 @@ class Sent:
             )
         _check_name(name)
         paths = self._checked_paths(name)
+        import tempfile  # only files that came with a request need a place
+
         place = tempfile.TemporaryDirectory(prefix="nerite-sent-", ignore_cleanup_errors=True)
         folder = Path(place.name) / name
         try:

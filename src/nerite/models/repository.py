@@ -8,16 +8,19 @@ one way to read configurations and not two; its files stay where they are.
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nerite.errors import AlreadyExists, InvalidArgument
 from nerite.models.states import key_of
 from nerite.stores.fingerprint import fingerprint
 from nerite.stores.local import Store, StoredModel
+
+if TYPE_CHECKING:
+    import tempfile
 
 DUPLICATE = "model appears in two or more repositories"
 
@@ -155,6 +158,8 @@ class Repository:
         """A model folder whose only version is the folder that the file lies in."""
         with self._lock:
             if self._links is None:
+                import tempfile
+
                 self._links = tempfile.TemporaryDirectory(prefix="nerite-")
             if (name, file) not in self._linked:
                 made = Path(self._links.name) / str(len(self._linked)) / name

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 
+from nerite.backends import lean_imports
 from nerite.models.memory import limit_arenas
 from nerite.server import environment
 from nerite.server.logs import log_of
@@ -92,6 +93,7 @@ def serve_forever(server: Server) -> int:
     """
     if not environment.chooses_arenas():
         limit_arenas()
+    lean_imports.allow()
     events = _Events()
     with log_of(server.log_settings), _signals_to(events):
         server.start()

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from nerite.errors import InvalidArgument, NotFound, Unavailable
-from nerite.models.control import ModelControl
 from nerite.models.events import ModelEvent, Observer
-from nerite.models.lifecycle import Lifecycle
-from nerite.models.registering import Registering
 from nerite.models.repository import Found, Repository
 from nerite.models.states import State, StateTable
 from nerite.server import environment
@@ -26,21 +23,19 @@ from nerite.server.doors import Door, doors
 from nerite.server.event_log import log_event
 from nerite.server.key_watch import KeyWatch
 from nerite.server.log_settings import LogSettings
-from nerite.server.machine_metrics import MachineMetrics, machine_metrics
-from nerite.server.openapi import openapi
 from nerite.server.options import ServerOptions
-from nerite.server.polling import Polling
-from nerite.server.repository_control import RepositoryControl
-from nerite.server.sagemaker_models import SageMakerModels
 from nerite.server.trace_loop import TraceLoop
 from nerite.server.trace_settings import TraceSettings
 from nerite.server.waiting import Clock, Delay
 from nerite.stores.local import LocalStore, Store
 from nerite.stores.named import NamedStore
-from nerite.tensors import shape_text
 
 if TYPE_CHECKING:
     from nerite._core import Engine
+    from nerite.models.control import ModelControl
+    from nerite.models.lifecycle import Lifecycle
+    from nerite.server.machine_metrics import MachineMetrics
+    from nerite.server.polling import Polling
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +207,8 @@ class Server:
         found = self._lifecycle.named(name) if self._lifecycle is not None else []
         if not found:
             raise NotFound(f"model '{name}' is not loaded")
+        from nerite.tensors import shape_text
+
         live = found[0]
         batch = (-1,) if live.config.max_batch_size else ()
         sides = [
@@ -267,12 +264,15 @@ class Server:
             engine.stop()
             raise
         self._tell_of_graphs(self._repository)
-        self._host = machine_metrics(self.options)
-        for metrics in self._host:
-            metrics.start()
         self._begin_to_load(engine, self._repository, found)
+        self._measure_machine()
 
     def _begin_to_load(self, engine: Engine, repository: Repository, found: list[Found]) -> None:
+        # What loads models needs NumPy; whoever asks whether the server lives need not wait for it.
+        from nerite.models.control import ModelControl
+        from nerite.models.lifecycle import Lifecycle
+        from nerite.server.repository_control import RepositoryControl
+
         options = self.options.load_options(environment.usable_cores())
         self._lifecycle = Lifecycle(engine, self._states, options, self._observe)
         self._models = ModelControl(repository, self._lifecycle, self._states, options)
@@ -282,21 +282,33 @@ class Server:
             "repository_index": calls.index,
             "repository_load": calls.load,
             "repository_unload": calls.unload,
-            "openapi": openapi,
+            "openapi": _openapi,
             "log_settings": self.log_settings.answer,
             "trace_settings": self.trace_settings.answer,
         }
         if self.options.doors.sagemaker:
+            from nerite.models.registering import Registering
+            from nerite.server.sagemaker_models import SageMakerModels
+
             registering = Registering(repository, self._models, self._lifecycle)
             hosted = SageMakerModels(self.options.doors.sagemaker_root, registering, calls)
             answers |= hosted.answers()
         self._control = serve_calls(engine, answers)
         self._models.start(found)
         if mode == "poll":
+            from nerite.server.polling import Polling
+
             self._polling = Polling(
                 self.options.poll_secs, repository, self._models, self._lifecycle, self._states
             )
             self._polling.start(found)
+
+    def _measure_machine(self) -> None:
+        from nerite.server.machine_metrics import machine_metrics
+
+        self._host = machine_metrics(self.options)
+        for metrics in self._host:
+            metrics.start()
 
     def _at_start(self, repository: Repository) -> list[Found]:
         """The models that are loaded at the start."""
@@ -398,6 +410,12 @@ def stores_of(options: ServerOptions) -> list[Store]:
     if options.model_name:
         return [NamedStore(Path(options.repositories[0]), options.model_name)]
     return [LocalStore(Path(path)) for path in options.repositories]
+
+
+def _openapi(payload: Mapping[str, Any]) -> Any:
+    from nerite.server.openapi import openapi
+
+    return openapi(payload)
 
 
 _SERVICES = {

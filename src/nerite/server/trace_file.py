@@ -13,10 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from nerite.server.trace_options import Trace
-from nerite.tensors import deserialize_bytes, dtype_of
 
 _END = b"\n]\n"
 
@@ -139,6 +136,10 @@ def entries_of(trace: Trace) -> Iterator[dict[str, Any]]:
 
 def _text(datatype: str, data: bytes) -> str:
     """Elements separated by commas; strings in quotes."""
+    import numpy as np
+
+    from nerite.tensors import deserialize_bytes, dtype_of
+
     if datatype == "BYTES":
         words = deserialize_bytes(data)
         return ",".join(json.dumps(bytes(word).decode(errors="replace")) for word in words)
