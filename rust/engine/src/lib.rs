@@ -57,6 +57,7 @@ mod infer;
 pub mod listening;
 pub mod metadata;
 mod openapi;
+mod reading;
 pub mod repository;
 mod request_body;
 pub mod routes;

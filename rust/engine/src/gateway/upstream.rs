@@ -16,11 +16,12 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::bodies::Outgoing;
 use super::live::Speech;
 use super::secure::{TLS, secured};
+use crate::listening::UNIX;
 
 /// Servers close connections that are idle for long (uvicorn: 5 s); ours is faster, so that a request
 /// and the end of its connection do not cross.
@@ -245,18 +246,7 @@ async fn connected<S, F: Future<Output = hyper::Result<S>>>(
     handshake: impl FnOnce(Box<dyn Stream>) -> F,
 ) -> Result<S, String> {
     let connect = async {
-        let (tls, authority) = match address.strip_prefix(TLS) {
-            Some(authority) => (true, authority),
-            None => (false, address),
-        };
-        let stream = TcpStream::connect(authority)
-            .await
-            .map_err(|why| why.to_string())?;
-        stream.set_nodelay(true).map_err(|why| why.to_string())?;
-        let stream: Box<dyn Stream> = match tls {
-            true => Box::new(secured(stream, authority).await?),
-            false => Box::new(stream),
-        };
+        let stream = open(address).await?;
         handshake(stream).await.map_err(|why| cause(&why))
     };
     let patience = reach.patience;
@@ -268,6 +258,24 @@ async fn connected<S, F: Future<Output = hyper::Result<S>>>(
             patience.as_secs_f64()
         )),
     }
+}
+
+/// Opens what lies below HTTP: a socket in the file system, a TCP connection, or TLS on one.
+async fn open(address: &str) -> Result<Box<dyn Stream>, String> {
+    let why = |why: std::io::Error| why.to_string();
+    if let Some(path) = address.strip_prefix(UNIX) {
+        return Ok(Box::new(UnixStream::connect(path).await.map_err(why)?));
+    }
+    let (tls, authority) = match address.strip_prefix(TLS) {
+        Some(authority) => (true, authority),
+        None => (false, address),
+    };
+    let stream = TcpStream::connect(authority).await.map_err(why)?;
+    stream.set_nodelay(true).map_err(why)?;
+    Ok(match tls {
+        true => Box::new(secured(stream, authority).await?),
+        false => Box::new(stream),
+    })
 }
 
 async fn handshake_http(stream: Box<dyn Stream>) -> hyper::Result<http1::SendRequest<Outgoing>> {
