@@ -224,7 +224,10 @@ impl Body for Reply {
                 {
                     tap.see(data);
                 }
-                if matches!(polled, Poll::Ready(None)) {
+                // Behind trailers nothing comes, and nobody asks.
+                if matches!(&polled, Poll::Ready(None))
+                    || matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers())
+                {
                     passage.end();
                 }
                 polled

@@ -2,8 +2,8 @@
 //! Connections to components: made when needed, kept for the next request, one pool per I/O thread.
 //!
 //! A connection that its peer has closed meanwhile is found out before a request is written to it
-//! (hyper gives such a request back), and only then is another one taken. Whatever may have been written
-//! is not sent again.
+//! (hyper gives such a request back), and only then is another one taken. What may have been written is sent
+//! again, once and on a new connection, only if its method promises that twice is as good as once.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -142,11 +142,16 @@ async fn send_http(
                 continue;
             }
         }
+        let same = repeatable(&request);
         match sender.try_send_request(request).await {
             Ok(answer) => return Ok((answer, Some(lease(address, sender)))),
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(Unanswered::Broken(cause(&failed.into_error()))),
+            Err(mut failed) => match (failed.take_message(), same) {
+                (Some(unsent), _) => request = unsent,
+                (None, Some(same)) => {
+                    request = same;
+                    break;
+                }
+                (None, None) => return Err(Unanswered::Broken(cause(&failed.into_error()))),
             },
         }
     }
@@ -158,6 +163,18 @@ async fn send_http(
         Ok(answer) => Ok((answer, Some(lease(address, sender)))),
         Err(failed) => Err(unanswered(failed)),
     }
+}
+
+/// The same request again, if it only reads and has no body.
+fn repeatable(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
+    if !request.method().is_safe() || !matches!(request.body(), Outgoing::Whole(None)) {
+        return None;
+    }
+    let mut same = Request::new(Outgoing::Whole(None));
+    *same.method_mut() = request.method().clone();
+    *same.uri_mut() = request.uri().clone();
+    *same.headers_mut() = request.headers().clone();
+    Some(same)
 }
 
 fn lease(address: &Arc<str>, sender: http1::SendRequest<Outgoing>) -> Lease {
