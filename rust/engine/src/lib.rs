@@ -63,6 +63,7 @@ mod request_body;
 pub mod routes;
 mod sagemaker;
 mod settings;
+mod small_writes;
 mod spelling;
 mod stream_requests;
 pub mod tls;

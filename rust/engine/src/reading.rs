@@ -39,28 +39,39 @@ pub struct Reading {
 /// place and its memory no longer than one that stops.
 const SLOWEST: u64 = 500;
 
-/// How a body has come so far. Its clock runs from the first wait on: one that came with its head has none.
-struct Pace {
+/// How a body has come so far. Only waiting for it counts; one that came with its head looks at no clock.
+#[derive(Debug)]
+pub struct Pace {
     patience: Duration,
-    began: Option<Instant>,
+    waited: Duration,
     came: u64,
 }
 
 impl Pace {
-    const fn new(patience: Duration) -> Self {
+    /// That of a body of which nothing has come.
+    pub const fn new(patience: Duration) -> Self {
         Self {
             patience,
-            began: None,
+            waited: Duration::ZERO,
             came: 0,
         }
     }
 
-    /// When the next piece must be there.
-    fn deadline(&mut self) -> Instant {
-        let now = Instant::now();
-        let began = *self.began.get_or_insert(now);
+    /// How long the next piece may be waited for.
+    pub fn left(&self) -> Duration {
         let earned = Duration::from_millis(self.came.saturating_mul(1000) / SLOWEST);
-        (now + self.patience).min(began + self.patience + earned)
+        let left = (self.patience + earned).saturating_sub(self.waited);
+        left.min(self.patience)
+    }
+
+    /// It was waited for so long.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// So many bytes have come.
+    pub const fn came(&mut self, bytes: usize) {
+        self.came += bytes as u64;
     }
 }
 
@@ -158,16 +169,19 @@ async fn next_piece<B: Pieces>(body: &mut B, pace: &mut Pace) -> Result<Option<B
         let ready = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
         let frame = match ready {
             Poll::Ready(frame) => frame,
-            Poll::Pending => tokio::time::timeout_at(pace.deadline(), next)
-                .await
-                .map_err(|_| Unreadable::TooSlow)?,
+            Poll::Pending => {
+                let began = Instant::now();
+                let waited = tokio::time::timeout_at(began + pace.left(), next).await;
+                pace.waited(began.elapsed());
+                waited.map_err(|_| Unreadable::TooSlow)?
+            }
         };
         match frame {
             None => return Ok(None),
             Some(Err(_)) => return Err(Unreadable::Broken),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    pace.came += data.len() as u64;
+                    pace.came(data.len());
                     return Ok(Some(data));
                 }
                 Err(_trailers) => {}

@@ -23,7 +23,7 @@ use super::server::Shared;
 use super::upstream::{self, Answered, Unanswered};
 use super::{batcher, failures, graph, hops};
 use crate::http::SEVERAL_HOSTS;
-use crate::reading::{Align, Reading, Unreadable, read};
+use crate::reading::{Align, Pace, Reading, Unreadable, read};
 
 /// Where a request came in.
 #[derive(Clone, Debug)]
@@ -147,12 +147,17 @@ impl Errand<'_> {
     ) -> Result<Response<Reply>, Failure> {
         let fate = Arc::new(Fate::default());
         let tap = self.request_tap(&head.headers);
-        let body = Outgoing::passing(body, self.limit as u64, Arc::clone(&fate), tap);
+        let patience = self.shared.options.arrival_timeout();
+        // A call may rest between its messages for as long as both sides like.
+        let pace = (speech == Speech::Http).then(|| Pace::new(patience));
+        let bounds = (self.limit as u64, pace);
+        let body = Outgoing::passing(body, bounds, Arc::clone(&fate), tap);
         let request = Request::from_parts(head, body);
         let sent = forward(self.component, speech, request, self.shared).await;
         sent.map_err(|failure| match () {
             () if fate.is_overrun() => too_large(self.component, None, self.limit),
             () if fate.is_broken() => self.unreadable(&Unreadable::Broken),
+            () if fate.is_slow() => self.unreadable(&Unreadable::TooSlow),
             () => failure,
         })
     }
@@ -229,7 +234,7 @@ impl Errand<'_> {
         match why {
             Unreadable::TooLong(length) => too_large(self.component, *length, self.limit),
             Unreadable::TooSlow => {
-                let text = "the request body stopped coming";
+                let text = "the request body stopped coming, or came too slowly";
                 self.component.failure(Kind::TooSlow, text)
             }
             Unreadable::Broken => {

@@ -22,6 +22,7 @@ use super::bodies::Outgoing;
 use super::live::Speech;
 use super::secure::{TLS, secured};
 use crate::listening::UNIX;
+use crate::small_writes::InOnePiece;
 
 /// Servers close connections that are idle for long (uvicorn: 5 s); ours is faster, so that a request
 /// and the end of its connection do not cross.
@@ -281,7 +282,8 @@ async fn connected<S, F: Future<Output = hyper::Result<S>>>(
 async fn open(address: &str) -> Result<Box<dyn Stream>, String> {
     let why = |why: std::io::Error| why.to_string();
     if let Some(path) = address.strip_prefix(UNIX) {
-        return Ok(Box::new(UnixStream::connect(path).await.map_err(why)?));
+        let stream = UnixStream::connect(path).await.map_err(why)?;
+        return Ok(Box::new(InOnePiece(stream)));
     }
     let (tls, authority) = match address.strip_prefix(TLS) {
         Some(authority) => (true, authority),
@@ -291,7 +293,7 @@ async fn open(address: &str) -> Result<Box<dyn Stream>, String> {
     stream.set_nodelay(true).map_err(why)?;
     Ok(match tls {
         true => Box::new(secured(stream, authority).await?),
-        false => Box::new(stream),
+        false => Box::new(InOnePiece(stream)),
     })
 }
 
