@@ -21,7 +21,7 @@ YES = OK + b"Content-Length: 3\r\n\r\nyes"
 
 @dataclass
 class Upstream:
-    """Connections in the order in which they came, each with its behaviour; the last one goes on."""
+    """Connections in the order in which they came, each with its behaviour; the last goes on."""
 
     behaviours: list[Behaviour]
     address: str = ""
@@ -157,9 +157,9 @@ def test_trailers_do_not_reach_into_the_next_answer() -> None:
 
 def test_more_than_was_announced_is_nobodys_answer() -> None:
     """A component that says too much must not answer the next request with the rest."""
-    with upstream(keeping(YES + YES.replace(b"yes", b"bad"))) as made:
-        with gateway(predictor(made.address)) as gate:
-            assert [ask(gate)[::2] for _ in range(5)] == [(200, b"yes")] * 5
+    twice = YES + YES.replace(b"yes", b"bad")
+    with upstream(keeping(twice)) as made, gateway(predictor(made.address)) as gate:
+        assert [ask(gate)[::2] for _ in range(5)] == [(200, b"yes")] * 5
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies that take longer than the arrival timeout, and what comes behind those that came in pieces."""
+"""Bodies that take longer than the arrival timeout, and what comes behind those in pieces."""
 
 from __future__ import annotations
 
@@ -119,11 +119,10 @@ def test_a_component_may_take_longer_than_its_request_took_to_come() -> None:
         assert status(raw) == 200
 
 
-@pytest.mark.parametrize("path", ["h.sock"])
-def test_a_gateway_reaches_a_component_through_a_file(tmp_path: Path, path: str) -> None:
+def test_a_gateway_reaches_a_component_through_a_file(tmp_path: Path) -> None:
     root = tmp_path / "models"
     write_model(root / "m", {"config.pbtxt": CONFIG.replace("python", "identity"), "1/": None})
-    address = f"unix:{tmp_path / path}"
+    address = f"unix:{tmp_path / 'h.sock'}"
     with (
         serve(root, http_address=address),
         gateway(predictor(address)) as gate,
