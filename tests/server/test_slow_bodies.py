@@ -18,7 +18,7 @@ from tests.model_folders import write_model
 from nerite.server.server import Server
 from nerite.testing import serve
 
-PATIENCE = 0.4
+PATIENCE = 0.8
 CONFIG = """backend: "python" max_batch_size: 0
 input { name: "X" data_type: TYPE_FP32 dims: [ -1 ] }
 output { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] }
