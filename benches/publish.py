@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benches.publish`: write the tables of `benches/README.md` anew from the results.
 
-A table stands between `<!-- load: FILE -->` (or `scale`, `bad`, `large`, `kserve`) and
-`<!-- end -->`, where FILE lies in `benches/results/`; to show newer figures, change the name and
-run this. A test compares the page with its files, so a figure that nobody measured cannot stay.
+A table stands between `<!-- load: FILE -->` (or `scale`, `bad`, `large`, `kserve`, `gateway`)
+and `<!-- end -->`, where FILE lies in `benches/results/`; to show newer figures, change the name
+and run this. A test compares the page with its files, so a figure that nobody measured cannot stay.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benches.gateway import __main__ as gateway
 from benches.kserve import __main__ as kserve
 from benches.large import __main__ as large
 from benches.load import cases, servers
@@ -23,7 +24,7 @@ from benches.load.cases import Case
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
 _BLOCK = re.compile(
-    r"(<!-- (load|scale|bad|large|kserve): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (load|scale|bad|large|kserve|gateway): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 _LOAD_HEAD = """\
 | case | server | CPU us | requests/s | p50 ms | p99 ms | CPU / Triton | CPU / floor | goal |
@@ -40,6 +41,7 @@ def render(page: str, results: Path) -> str:
         "bad": bad_input_table,
         "large": lambda document: large.table(document["rows"]),
         "kserve": lambda document: kserve.table(document["rows"]),
+        "gateway": lambda document: gateway.table(document["rows"]),
     }
 
     def block(match: re.Match[str]) -> str:

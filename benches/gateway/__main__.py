@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benches.load import repository
+from benches.load import report, repository
 from benches.load.answers import LOOPBACK
 from benches.load.cases import Protocol
 from benches.load.cpu import cpu_seconds
@@ -43,6 +43,10 @@ class Cost:
     component: float
     gateway: float
     rate: float
+
+    def total(self) -> float:
+        """Of both processes."""
+        return self.component + self.gateway
 
 
 @contextmanager
@@ -73,15 +77,9 @@ def cost(pids: tuple[int, int], run: tuple[Protocol, int, int, int], folder: Pat
     return Cost(component, gateway, loaded.requests / loaded.seconds)
 
 
-def main(arguments: list[str]) -> int:
-    """Measure and print a table; status 1 if a proxied HTTP request costs more than the goal."""
-    parser = argparse.ArgumentParser(prog="python -m benches.gateway", description=__doc__)
-    parser.add_argument("--duration", type=int, default=3, help="seconds a run")
-    parser.add_argument("--repetitions", type=int, default=3, help="runs a case; the least counts")
-    chosen = parser.parse_args(arguments)
-    head = ("case", "direct us", "behind us", "gateway us", "more us", "requests/s")
-    print(f"{head[0]:<18}" + "".join(f"{word:>12}" for word in head[1:]))
-    worst = 0.0
+def rows(chosen: argparse.Namespace) -> list[dict[str, object]]:
+    """Case by case; direct and proxied runs take turns, and of each the least counts."""
+    found: list[dict[str, object]] = []
     nerite = Nerite("nerite-identity", "Nerite", MODEL)
     with (
         tempfile.TemporaryDirectory() as name,
@@ -92,23 +90,51 @@ def main(arguments: list[str]) -> int:
         for protocol in (Protocol.HTTP_BINARY, Protocol.GRPC):
             own = server.ports.grpc if protocol is Protocol.GRPC else server.ports.http
             for concurrency in (8, 64):
-                direct, behind = (
-                    min(
-                        (
-                            cost(pids, (protocol, port, concurrency, chosen.duration), Path(name))
-                            for _ in range(chosen.repetitions)
-                        ),
-                        key=lambda one: one.component + one.gateway,
-                    )
-                    for port in (own, gateway.port)
-                )
-                more = behind.component + behind.gateway - direct.component
-                if protocol is not Protocol.GRPC:
-                    worst = max(worst, more)
-                figures = (direct.component, behind.component, behind.gateway, more)
-                shown = "".join(f"{figure:>12.1f}" for figure in figures)
-                print(f"{protocol.value}@{concurrency}".ljust(18) + f"{shown}{behind.rate:>12.0f}")
-    print(f"goal for HTTP: at most {GOAL_US} us more; worst: {worst:.1f}")
+                runs: dict[int, list[Cost]] = {own: [], gateway.port: []}
+                for _ in range(chosen.repetitions):
+                    for port, costs in runs.items():
+                        run = (protocol, port, concurrency, chosen.duration)
+                        costs.append(cost(pids, run, Path(name)))
+                direct, behind = (min(costs, key=Cost.total) for costs in runs.values())
+                row: dict[str, object] = {
+                    "case": f"{protocol.value}@{concurrency}",
+                    "direct_us": direct.component,
+                    "behind_us": behind.component,
+                    "gateway_us": behind.gateway,
+                    "more_us": behind.total() - direct.component,
+                    "rate": behind.rate,
+                }
+                print(table([row]).splitlines()[-1], flush=True)
+                found.append(row)
+    return found
+
+
+def table(found: list[dict[str, object]]) -> str:
+    """Case by case, as a Markdown table."""
+    lines = [
+        "| case | direct us | component behind us | gateway us | more in all us | requests/s |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    keys = ("direct_us", "behind_us", "gateway_us", "more_us")
+    for row in found:
+        cells = [f"{float(str(row[key])):.1f}" for key in keys]
+        lines.append(f"| {row['case']} | {' | '.join(cells)} | {float(str(row['rate'])):.0f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print a table; status 1 if a proxied request costs more than the goal."""
+    parser = argparse.ArgumentParser(prog="python -m benches.gateway", description=__doc__)
+    parser.add_argument("--duration", type=int, default=3, help="seconds a run")
+    parser.add_argument("--repetitions", type=int, default=3, help="runs a case; the least counts")
+    parser.add_argument("--json", type=Path, help="write the rows and their origin to this file")
+    chosen = parser.parse_args(arguments)
+    found = rows(chosen)
+    worst = max(float(str(row["more_us"])) for row in found)
+    print(f"goal: at most {GOAL_US} us more; worst: {worst:.1f}")
+    if chosen.json is not None:
+        facts = report.facts("benches.gateway", arguments)
+        report.write_json(chosen.json, facts | {"rows": found})
     return int(worst > GOAL_US)
 
 

@@ -16,6 +16,7 @@ import tritonclient.grpc
 from tests.kserve.stubs import refusing
 
 from nerite.kserve.gateway import Component, Gateway, Replica, Revision, RouteTable, Service
+from nerite.kserve.graphs import graph_of
 from nerite.testing import serve
 
 MODEL = """backend: "identity" max_batch_size: 8
@@ -170,6 +171,24 @@ def test_failures_of_the_gateway_are_told_in_grpc() -> None:
                     list(call(made, "Talk", iter([b"one"])))
                 assert caught.value.code() == code
                 assert told in caught.value.details()
+
+
+def test_a_graph_is_not_asked_over_grpc_and_says_what_to_do() -> None:
+    steps = [{"serviceUrl": "http://127.0.0.1:1/"}]
+    graph = Component(
+        "graph", graph=graph_of({"nodes": {"root": {"routerType": "Sequence", "steps": steps}}})
+    )
+    with (
+        Gateway(RouteTable([Service("sums", components=[graph])])) as gate,
+        channel(gate, "sums") as made,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        list(call(made, "Talk", iter([b"one"])))
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert refused.value.details() == (
+        "service 'default/sums', component 'graph': it is made of the answers of others and asked "
+        "over HTTP only: send it JSON with POST, or call the services of its steps over gRPC"
+    )
 
 
 def test_a_port_for_one_host_leads_there_over_grpc_too() -> None:

@@ -54,14 +54,36 @@ def test_a_batch_that_does_not_fill_goes_when_its_time_is_over() -> None:
         assert gate.counters()["batches"] == 1
 
 
-def test_models_and_parameters_are_not_mixed() -> None:
+def test_models_are_not_mixed() -> None:
     with stubs({"*": doubling}) as made, gateway(predictor(made, batcher=Batcher(2, 50))) as gate:
-        at_once(gate, [instances(1, a=1), instances(2, a=2), instances(3, a=1)])
-        bodies = sorted(json.dumps(json.loads(call.body)) for call in made.calls)
-        assert len(bodies) == 2
-        assert '{"instances": [2], "a": 2}' in bodies
-        ask(gate, "/v1/models/other:predict", body=instances(1, 2))
-        assert made.calls[-1].path == "/v1/models/other:predict"
+        other = "/v1/models/other:predict"
+        with ThreadPoolExecutor(2) as pool:
+            paths = [PREDICT, other]
+            answers = list(pool.map(lambda path: ask(gate, path, body=instances(1)), paths))
+        assert [json.loads(body)["predictions"] for _, _, body in answers] == [[2], [2]]
+        assert sorted(call.path for call in made.calls) == sorted(paths)
+
+
+@pytest.mark.parametrize("rest", [{"signature_name": "s"}, {"parameters": {"k": 1}}, {"id": "7"}])
+def test_a_request_that_says_more_than_instances_goes_at_once_as_it_is(
+    rest: dict[str, Any],
+) -> None:
+    """KServe's agent drops what is beside them, and answers what the model did not say."""
+
+    def reply(handler: Handler, call: Call) -> None:
+        handler.reply(200, {"X-Model": "1"}, b'{"predictions": [2], "more": true}')
+
+    slow = Batcher(100, 60_000)
+    with stubs({"*": reply}) as made, gateway(predictor(made, batcher=slow)) as gate:
+        sent = instances(1, **rest)
+        path = f"/serving/default/iris{PREDICT}?q=1"
+        status, headers, body = ask(gate, path, body=sent, X_Request_Id="r")
+        assert (status, headers["x-model"]) == (200, "1")
+        assert body == b'{"predictions": [2], "more": true}'
+        [call] = made.calls
+        assert (call.path, call.body) == (f"{PREDICT}?q=1", sent)
+        assert call.headers["x-request-id"] == "r"
+        assert gate.counters()["batches"] == 0
 
 
 def test_what_is_no_prediction_passes_as_it_is() -> None:

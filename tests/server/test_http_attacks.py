@@ -26,6 +26,7 @@ BODY = json.dumps(
     {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1], "data": [1]}]}
 ).encode()
 LENGTH = f"Content-Length: {len(BODY)}"
+TRIED = "GET /v2/health/live HTTP/1.1"
 CHUNKED = "Transfer-Encoding: chunked"
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 #: What a smuggler would hide behind a request, and what honest clients send next.
@@ -141,6 +142,13 @@ FRAMED_ONCE: dict[str, tuple[bytes, Sequence[int]]] = {
         b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
         [200],
     ),
+    "two hosts": (infer("Host: y", LENGTH), [400]),
+    "the same host twice": (infer("HOST: x", LENGTH), [400]),
+    "a target with another host than Host": (
+        b"GET http://y/v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n",
+        [200],
+    ),
+    "no host, as Triton takes it": (TRIED.encode() + b"\r\n\r\n", [200]),
     "empty lines before": (b"\r\n\r\n" + NEXT, [200]),
     "the whole server": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
     "a tunnel": (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
@@ -193,6 +201,25 @@ def test_an_answer_to_head_has_no_body(server: Server) -> None:
 )
 def test_a_body_that_stops_is_told_so_and_its_connection_ends(server: Server, begun: bytes) -> None:
     assert answers(server, begun) == [408]
+
+
+def test_a_body_that_drips_is_told_so_and_its_connection_ends(server: Server) -> None:
+    """Each byte comes in time; all of them together would hold the connection for minutes."""
+    begun = infer("Content-Length: 1000000", body=b"")
+    host, port = server.ports["http"]
+    with socket.create_connection((host, port), timeout=10) as raw:
+        raw.sendall(begun)
+        raw.settimeout(0.2)
+        sent, told = 0, b""
+        while not told:
+            raw.sendall(b" ")
+            sent += 1
+            assert sent < 50
+            with contextlib.suppress(TimeoutError):
+                told = raw.recv(65536)
+    assert told.startswith(b"HTTP/1.1 408")
+    assert b"came too slowly" in told
+    assert sent > 2
 
 
 def test_a_transfer_encoding_that_is_not_offered_is_named(server: Server) -> None:

@@ -18,18 +18,23 @@ use nerite_logic::wire::grpc::{Arrival, authority};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use crate::small_writes::poll_write_slices;
 use crate::spelling::Heard;
 
 /// How far the head of a request has come.
 #[derive(Debug)]
 pub struct Progress {
-    /// Milliseconds on the sweeper's clock, plus one, at the first byte; 0 while nothing is awaited.
+    /// Milliseconds on the sweeper's clock, plus one, at the first byte; 0 while nothing is awaited, and [`BUSY`]
+    /// while an HTTP/1 request is answered.
     receiving_since: AtomicU64,
     /// Whether anything was ever complete.
     opened: AtomicBool,
     /// Rung when it has taken too long.
     overdue: Notify,
 }
+
+/// What comes now is a request's body, over which whoever reads it watches.
+const BUSY: u64 = u64::MAX;
 
 thread_local! {
     static WATCHED: RefCell<Watch> = RefCell::new(Watch { began: Instant::now(), list: Vec::new() });
@@ -52,10 +57,21 @@ impl Progress {
         progress
     }
 
-    /// A request's head has come in full; whoever answers watches its body.
-    pub fn head_complete(&self) {
+    /// What was on its way has come in full.
+    pub fn complete(&self) {
         self.receiving_since.store(0, Ordering::Relaxed);
         self.opened.store(true, Ordering::Relaxed);
+    }
+
+    /// The head of an HTTP/1 request has come in full, and it is being answered.
+    pub fn answering(&self) {
+        self.receiving_since.store(BUSY, Ordering::Relaxed);
+        self.opened.store(true, Ordering::Relaxed);
+    }
+
+    /// It has its answer: what comes from now on is the next one's head.
+    pub fn answered(&self) {
+        self.receiving_since.store(0, Ordering::Relaxed);
     }
 
     /// Whether anything has come in full yet.
@@ -94,7 +110,7 @@ pub async fn sweep(limit: Duration) {
                     return false;
                 };
                 let since = progress.receiving_since.load(Ordering::Relaxed);
-                if since != 0 && now.saturating_sub(since) > millis(limit) {
+                if since != 0 && since != BUSY && now.saturating_sub(since) > millis(limit) {
                     progress.overdue.notify_one();
                 }
                 true
@@ -182,7 +198,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
             match owes {
                 true => this.progress.received(),
-                false => this.progress.head_complete(),
+                false => this.progress.complete(),
             }
         }
         polled
@@ -203,7 +219,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        poll_write_slices(Pin::new(&mut self.stream), context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

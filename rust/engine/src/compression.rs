@@ -6,7 +6,7 @@ use bytes::Bytes;
 use nerite_logic::wire::compression::{Effort, Encoding, Unexpandable, WORTH_WHILE};
 use smallvec::SmallVec;
 
-use crate::body::Place;
+use crate::reading::Place;
 
 /// Compressed data up to this size is looked at on the I/O thread,
 const SHORT_IN: usize = 8 << 10;

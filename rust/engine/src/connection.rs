@@ -214,18 +214,17 @@ where
     let service = service_fn({
         let (progress, heard) = (Arc::clone(&progress), heard.clone());
         move |mut request: Request<Incoming>| {
-            progress.head_complete();
+            progress.answering();
+            let progress = Arc::clone(&progress);
             if let Some(heard) = &heard {
                 spell(&mut request, heard);
             }
             let shared = Arc::clone(&shared);
             async move {
                 let seen = note(&shared, &request, caller.address, "http");
-                noted(
-                    &shared,
-                    seen,
-                    http::answer(request, protocol, caller.peer, &shared).await,
-                )
+                let reply = http::answer(request, protocol, caller.peer, &shared).await;
+                progress.answered();
+                noted(&shared, seen, reply)
             }
         }
     });

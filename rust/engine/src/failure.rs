@@ -8,7 +8,7 @@ use nerite_logic::wire::v2;
 use nerite_logic::{Code, Error};
 
 use crate::body::ReplyBody;
-use crate::http::{JSON, Reply, empty, with_type};
+use crate::http::{JSON, Reply, SEVERAL_HOSTS, empty, with_type};
 use crate::routes::doors::Dialect;
 use crate::routes::guard::Refused;
 
@@ -40,6 +40,7 @@ impl From<Refused> for Failure {
             Refused::NoRoute => status(StatusCode::NOT_FOUND, "Not Found"),
             Refused::Method => status(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
             Refused::Closed => status(StatusCode::FORBIDDEN, ""),
+            Refused::Hosts => status(StatusCode::BAD_REQUEST, SEVERAL_HOSTS),
         }
     }
 }

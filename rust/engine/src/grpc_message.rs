@@ -14,10 +14,11 @@ use nerite_logic::wire::grpc::frame::{PREFIX, compressed_prefix};
 use nerite_logic::wire::grpc::{Frame, Unframed, unframe};
 use smallvec::SmallVec;
 
-use crate::body::{Align, Piece, Reading, Source, Unreadable, read};
+use crate::body::{Piece, Source};
 use crate::compression;
 use crate::grpc::Status;
 use crate::options::Options;
+use crate::reading::{Align, Reading, Unreadable, read};
 use crate::server::Shared;
 
 /// How the messages that come with it are compressed.

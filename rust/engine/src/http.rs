@@ -19,11 +19,12 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
-use crate::body::{ReplyBody, discard};
+use crate::body::ReplyBody;
 use crate::connection::Protocol;
 use crate::failure::Failure;
 use crate::graph::hosted;
 use crate::metadata::{Model, ModelStatistics, Server};
+use crate::reading::discard;
 use crate::request_body::{Arrived, arrive, read_body};
 use crate::routes::doors::Dialect;
 use crate::routes::guard::{Peer, Permit, Sight};
@@ -45,6 +46,9 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Where the JSON ends and binary tensors begin.
 pub static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// What a request is told that could be for either of two hosts (RFC 9112, 3.2).
+pub const SEVERAL_HOSTS: &str = "the request has several Host headers; one is accepted";
 
 /// Answers one request; never fails, every failure is an answer.
 ///

@@ -20,7 +20,7 @@ use crate::server::{Order, Shared};
 /// Connections that may wait to be accepted, as Triton's.
 const BACKLOG: i32 = 1024;
 /// What an address begins with that is a file.
-const UNIX: &str = "unix:";
+pub const UNIX: &str = "unix:";
 /// How long to wait when the system has no more file descriptors to give.
 pub const OUT_OF_FILES: Duration = Duration::from_millis(50);
 

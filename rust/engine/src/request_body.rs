@@ -12,9 +12,9 @@ use hyper::{HeaderMap, StatusCode};
 use nerite_logic::Error;
 use nerite_logic::wire::compression::Encoding;
 
-use crate::body::{Align, Reading, Unreadable, read};
 use crate::compression;
 use crate::failure::Failure;
+use crate::reading::{Align, Reading, Unreadable, read};
 use crate::server::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
@@ -151,7 +151,7 @@ async fn sent(
         ),
         Unreadable::TooSlow => Failure::Status(
             StatusCode::REQUEST_TIMEOUT,
-            format!("request body stopped for more than {patience:?}"),
+            format!("request body stopped for more than {patience:?}, or came too slowly"),
         ),
         Unreadable::Broken => Failure::Status(
             StatusCode::BAD_REQUEST,

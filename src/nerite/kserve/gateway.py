@@ -28,7 +28,7 @@ _INSIDE = ("", ".svc", ".svc.cluster.local")
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process that serves: `host:port` of each protocol that it speaks."""
+    """One process that serves: `host:port` or `unix:/path` of each protocol that it speaks."""
 
     http: str | None = None
     grpc: str | None = None
@@ -265,6 +265,7 @@ class GatewayOptions:
     max_request_bytes: int = 64 << 20
     max_connections: int = 65_536
     arrival_timeout_secs: float = 30.0
+    """As `header_timeout_secs` of a server; over HTTP also for bodies that pass to a component."""
     connect_timeout_secs: float = 5.0
     drain_secs: float = field(default=30.0, kw_only=True)
     """How long requests under way may take when the gateway closes."""

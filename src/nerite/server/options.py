@@ -181,7 +181,8 @@ class ServerOptions:
     max_streams: int = 1024
     """Concurrent gRPC calls per connection."""
     header_timeout_secs: float = 30.0
-    """How long a request may take to arrive once it has begun."""
+    """How long the head of a request may take once it has begun, and each piece of its body.
+    Waiting for the body may last that long in all, and 1 s more for each 500 bytes that came."""
 
     def __post_init__(self) -> None:
         _check_choice("model_control_mode", self.model_control_mode, CONTROL_MODES)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! V1 requests of many callers joined into one. Callers share a batch if they ask the same path with the
-//! same rest of the body; a batch goes when it is full or its first caller has waited long enough.
+//! V1 requests of many callers joined into one. Callers share a batch if they ask the same path; a batch goes
+//! when it is full or its first caller has waited long enough. Requests that say more than their instances
+//! go alone, as they are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,11 +32,10 @@ const PREDICT: &str = ":predict";
 pub struct Batcher {
     max_size: usize,
     max_latency: Duration,
-    open: Mutex<HashMap<Key, Batch>>,
+    /// By path.
+    open: Mutex<HashMap<String, Batch>>,
 }
 
-/// Path, and the rest of the body.
-type Key = (String, String);
 /// Status and body, or why there is none.
 type Outcome = Result<(u16, Bytes), Failure>;
 
@@ -68,10 +68,10 @@ impl Batcher {
     }
 
     /// Adds a caller: a batch that is now full, or the id of one that has just begun.
-    fn add(&self, key: &Key, caller: Caller) -> (Option<Batch>, Option<Uuid>) {
+    fn add(&self, path: &str, caller: Caller) -> (Option<Batch>, Option<Uuid>) {
         let mut open = self.open.lock();
         let mut begun = None;
-        let batch = open.entry(key.clone()).or_insert_with(|| {
+        let batch = open.entry(path.to_owned()).or_insert_with(|| {
             let id = Uuid::new_v4();
             begun = Some(id);
             Batch {
@@ -83,39 +83,46 @@ impl Batcher {
         batch.size += caller.part.count;
         batch.callers.push(caller);
         match batch.size >= self.max_size {
-            true => (open.remove(key), None),
+            true => (open.remove(path), None),
             false => (None, begun),
         }
     }
 
     /// Takes a batch whose time is over, unless it has gone already.
-    fn overdue(&self, key: &Key, id: Uuid) -> Option<Batch> {
+    fn overdue(&self, path: &str, id: Uuid) -> Option<Batch> {
         let mut open = self.open.lock();
-        match open.get(key) {
-            Some(batch) if batch.id == id => open.remove(key),
+        match open.get(path) {
+            Some(batch) if batch.id == id => open.remove(path),
             _ => None,
         }
     }
 }
 
+/// What a caller's body brings to a batch; nothing if it goes alone.
+///
+/// # Errors
+/// If it has no instances.
+pub fn part(component: &Component, body: &[u8]) -> Result<Option<Part>, Failure> {
+    part_of(body).map_err(|why| component.failure(Kind::BadRequest, why))
+}
+
 /// Answers one caller.
 ///
 /// # Errors
-/// If the body has no instances, or the component gave no answer that can be split.
+/// If the component gave no answer that can be split.
 pub async fn predict(
     component: &Arc<Component>,
     batcher: &Batcher,
     path: &str,
-    body: &[u8],
+    part: Part,
     shared: &Arc<Shared>,
 ) -> Result<Response<Reply>, Failure> {
-    let part = part_of(body).map_err(|why| component.failure(Kind::BadRequest, why))?;
-    let key = (path.to_owned(), part.rest.clone());
     let (answer, waiting) = oneshot::channel();
-    let (full, begun) = batcher.add(&key, Caller { part, answer });
+    let (full, begun) = batcher.add(path, Caller { part, answer });
+    let path = path.to_owned();
     // Both run on their own: a caller that leaves must not take the others' batch with it.
     if let Some(batch) = full {
-        tokio::spawn(send(Arc::clone(component), key, batch, Arc::clone(shared)));
+        tokio::spawn(send(Arc::clone(component), path, batch, Arc::clone(shared)));
     } else if let Some(id) = begun {
         let (component, shared) = (Arc::clone(component), Arc::clone(shared));
         tokio::spawn(async move {
@@ -123,8 +130,8 @@ pub async fn predict(
                 return;
             };
             tokio::time::sleep(batcher.max_latency).await;
-            if let Some(batch) = batcher.overdue(&key, id) {
-                send(Arc::clone(&component), key, batch, shared).await;
+            if let Some(batch) = batcher.overdue(&path, id) {
+                send(Arc::clone(&component), path, batch, shared).await;
             }
         });
     }
@@ -133,7 +140,7 @@ pub async fn predict(
     Ok(failures::json(status, body))
 }
 
-async fn send(component: Arc<Component>, (path, _): Key, mut batch: Batch, shared: Arc<Shared>) {
+async fn send(component: Arc<Component>, path: String, mut batch: Batch, shared: Arc<Shared>) {
     batch.callers.retain(|caller| !caller.answer.is_closed());
     if batch.callers.is_empty() {
         return;
@@ -169,7 +176,7 @@ async fn ask(component: &Component, path: &str, body: String, shared: &Shared) -
         .map_err(|why| component.failure(Kind::BadRequest, &format!("path '{path}': {why}")))?;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(CONTENT_TYPE, json);
-    super::hops::keep_host(
+    super::hops::set_host(
         request.headers_mut(),
         &HeaderValue::from_static("localhost"),
     );

@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,10 +12,12 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
 
 use super::live::Working;
 use super::payload_log::Tap;
 use super::upstream::Lease;
+use crate::reading::Pace;
 
 /// What a component is sent.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ pub struct Passing {
     left: u64,
     fate: Arc<Fate>,
     tap: Option<Tap>,
+    /// How fast it must come, unless it may rest as calls do.
+    pace: Option<Pace>,
+    /// Since when its next piece is waited for, and until when.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 /// What became of a client's body, for whoever has to say why there is no answer.
@@ -43,6 +49,7 @@ pub struct Fate(AtomicU8);
 impl Fate {
     const OVERRUN: u8 = 1;
     const BROKEN: u8 = 2;
+    const SLOW: u8 = 3;
 
     fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
@@ -51,6 +58,11 @@ impl Fate {
     /// It had more bytes than it may.
     pub fn is_overrun(&self) -> bool {
         self.0.load(Ordering::Relaxed) == Self::OVERRUN
+    }
+
+    /// It stopped, or came too slowly.
+    pub fn is_slow(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::SLOW
     }
 
     /// The client broke it off, or its framing is wrong.
@@ -65,8 +77,13 @@ impl Outgoing {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// A body that passes through; it breaks off if it has more than `limit` bytes.
-    pub fn passing(body: Incoming, limit: u64, fate: Arc<Fate>, tap: Option<Tap>) -> Self {
+    /// A body that passes through; it breaks off if it has more than `limit` bytes, or does not keep pace.
+    pub fn passing(
+        body: Incoming,
+        (limit, pace): (u64, Option<Pace>),
+        fate: Arc<Fate>,
+        tap: Option<Tap>,
+    ) -> Self {
         if body.is_end_stream() {
             tap.into_iter().for_each(Tap::end);
             return Self::Whole(None);
@@ -76,6 +93,8 @@ impl Outgoing {
             left: limit,
             fate,
             tap,
+            pace,
+            waiting: None,
         }))
     }
 }
@@ -127,14 +146,40 @@ impl Body for Outgoing {
 }
 
 impl Passing {
+    /// Whether what is waited for has taken too long.
+    fn is_slow(&mut self, waits: bool, context: &mut Context<'_>) -> bool {
+        let Some(pace) = &mut self.pace else {
+            return false;
+        };
+        if waits {
+            let (_, until) = self.waiting.get_or_insert_with(|| {
+                let now = Instant::now();
+                (now, Box::pin(tokio::time::sleep_until(now + pace.left())))
+            });
+            return until.as_mut().poll(context).is_ready();
+        }
+        if let Some((since, _)) = self.waiting.take() {
+            pace.waited(since.elapsed());
+        }
+        false
+    }
+
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Anything>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if self.is_slow(polled.is_pending(), context) {
+            self.fate.0.store(Fate::SLOW, Ordering::Relaxed);
+            let why = BrokenOff("the body stopped coming, or came too slowly");
+            return Poll::Ready(Some(Err(Box::new(why))));
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
+            if let Some(pace) = &mut self.pace {
+                pace.came(data.len());
+            }
             let Some(left) = self.left.checked_sub(data.len() as u64) else {
                 self.fate.0.store(Fate::OVERRUN, Ordering::Relaxed);
                 let why = BrokenOff("the body is larger than it may be");
@@ -224,7 +269,10 @@ impl Body for Reply {
                 {
                     tap.see(data);
                 }
-                if matches!(polled, Poll::Ready(None)) {
+                // Behind trailers nothing comes, and nobody asks.
+                if matches!(&polled, Poll::Ready(None))
+                    || matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers())
+                {
                     passage.end();
                 }
                 polled

@@ -41,11 +41,11 @@ pub async fn accept(listener: TcpListener, named: Option<Arc<str>>, shared: Arc<
         match accepted {
             Ok((stream, peer)) if shared.connection_began() => {
                 let peer = HeaderValue::from_str(&peer.ip().to_string());
-                let origin = Origin {
+                let origin = Arc::new(Origin {
                     // An address has no character that a header could not carry.
                     peer: peer.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
                     named: named.clone(),
-                };
+                });
                 tokio::spawn(serve(stream, origin, Counted(Arc::clone(&shared))));
             }
             Ok(_) => {}
@@ -64,7 +64,7 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(stream: TcpStream, origin: Origin, counted: Counted) {
+async fn serve(stream: TcpStream, origin: Arc<Origin>, counted: Counted) {
     let mut draining = counted.0.draining();
     let progress = Progress::watched();
     let version = tokio::select! {
@@ -101,16 +101,21 @@ async fn is_http2(stream: &TcpStream, progress: &Progress) -> std::io::Result<bo
 
 async fn serve_http1(
     stream: TcpStream,
-    origin: Origin,
+    origin: Arc<Origin>,
     progress: Arc<Progress>,
     shared: &Arc<Shared>,
 ) {
     let service = service_fn({
         let (progress, shared) = (Arc::clone(&progress), Arc::clone(shared));
         move |request| {
-            progress.head_complete();
-            let (shared, origin) = (Arc::clone(&shared), origin.clone());
-            async move { proxy::answer(request, &origin, &shared).await }
+            progress.answering();
+            let progress = Arc::clone(&progress);
+            let (shared, origin) = (Arc::clone(&shared), Arc::clone(&origin));
+            async move {
+                let reply = proxy::answer(request, &origin, &shared).await;
+                progress.answered();
+                reply
+            }
         }
     });
     let io = TokioIo::new(Watched::http(stream, Arc::clone(&progress)));
@@ -120,14 +125,14 @@ async fn serve_http1(
 
 async fn serve_http2(
     stream: TcpStream,
-    origin: Origin,
+    origin: Arc<Origin>,
     progress: Arc<Progress>,
     shared: &Arc<Shared>,
 ) {
     let service = service_fn({
         let shared = Arc::clone(shared);
         move |request| {
-            let (shared, origin) = (Arc::clone(&shared), origin.clone());
+            let (shared, origin) = (Arc::clone(&shared), Arc::clone(&origin));
             async move { proxy::answer(request, &origin, &shared).await }
         }
     });

@@ -74,9 +74,9 @@ pub fn tell_origin(
     }
 }
 
-/// Keeps the name by which the client asked; HTTP/2 has it elsewhere.
-pub fn keep_host(headers: &mut HeaderMap, authority: &HeaderValue) {
-    if let Entry::Vacant(free) = headers.entry(HOST) {
-        free.insert(authority.clone());
+/// Says by which name the client asked, wherever it said so.
+pub fn set_host(headers: &mut HeaderMap, authority: &HeaderValue) {
+    if headers.get(HOST) != Some(authority) {
+        headers.insert(HOST, authority.clone());
     }
 }

@@ -22,8 +22,9 @@ use super::payload_log::{Tap, Told};
 use super::server::Shared;
 use super::upstream::{self, Answered, Unanswered};
 use super::{batcher, failures, hops};
-use crate::body::{Align, Reading, Unreadable, read};
 use crate::graph::{self, Asked};
+use crate::http::SEVERAL_HOSTS;
+use crate::reading::{Align, Pace, Reading, Unreadable, read};
 
 /// Where a request came in.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ async fn route(
 ) -> Result<Response<Reply>, Failure> {
     let live = shared.live.load_full();
     let (mut head, body) = request.into_parts();
-    let authority = authority_of(&head);
+    let authority = authority_of(&head)?;
     let asked = authority.to_str().unwrap_or_default();
     let host = origin.named.as_deref().unwrap_or(host_of(asked));
     let found = live.table.find(host, head.uri.path())?;
@@ -107,17 +108,18 @@ async fn route(
             .filter(|_| is_told(speech, &head.method))
             .map(|sink| Told::of(sink, &head.headers, &shared.payload_log)),
     };
-    let reply = if component.collects(&head.method, found.path) {
-        let path = found.path.to_owned();
-        errand.combined(speech, &path, head.headers, body).await?
-    } else {
-        head.uri = next_uri(&head.uri, &found, speech, asked)?;
-        match speech {
-            Speech::Http => hops::keep_host(&mut head.headers, &authority),
-            Speech::Grpc => _ = head.headers.remove(HOST),
-        }
-        head.version = Version::HTTP_11;
-        errand.passed_through(speech, head, body).await?
+    let collected = component
+        .collects(&head.method, found.path)
+        .then(|| found.path.to_owned());
+    head.uri = next_uri(&head.uri, &found, speech, asked)?;
+    match speech {
+        Speech::Http => hops::set_host(&mut head.headers, &authority),
+        Speech::Grpc => _ = head.headers.remove(HOST),
+    }
+    head.version = Version::HTTP_11;
+    let reply = match collected {
+        Some(path) => errand.combined(speech, &path, head, body).await?,
+        None => errand.passed_through(speech, head, body).await?,
     };
     Ok(errand.tapped(reply))
 }
@@ -146,12 +148,17 @@ impl Errand<'_> {
     ) -> Result<Response<Reply>, Failure> {
         let fate = Arc::new(Fate::default());
         let tap = self.request_tap(&head.headers);
-        let body = Outgoing::passing(body, self.limit as u64, Arc::clone(&fate), tap);
+        let patience = self.shared.options.arrival_timeout();
+        // A call may rest between its messages for as long as both sides like.
+        let pace = (speech == Speech::Http).then(|| Pace::new(patience));
+        let bounds = (self.limit as u64, pace);
+        let body = Outgoing::passing(body, bounds, Arc::clone(&fate), tap);
         let request = Request::from_parts(head, body);
         let sent = forward(self.component, speech, request, self.shared).await;
         sent.map_err(|failure| match () {
             () if fate.is_overrun() => too_large(self.component, None, self.limit),
             () if fate.is_broken() => self.unreadable(&Unreadable::Broken),
+            () if fate.is_slow() => self.unreadable(&Unreadable::TooSlow),
             () => failure,
         })
     }
@@ -161,11 +168,12 @@ impl Errand<'_> {
         &self,
         speech: Speech,
         path: &str,
-        headers: HeaderMap,
+        head: Parts,
         mut body: Incoming,
     ) -> Result<Response<Reply>, Failure> {
         if speech == Speech::Grpc {
-            let text = "it is asked over HTTP only";
+            let text = "it is made of the answers of others and asked over HTTP only: send it JSON with POST, \
+                or call the services of its steps over gRPC";
             return Err(self.component.failure(Kind::Unsupported, text));
         }
         let how = Reading {
@@ -176,12 +184,20 @@ impl Errand<'_> {
         let body = read(&mut body, how)
             .await
             .map_err(|why| self.unreadable(&why))?;
-        if let Some(mut tap) = self.request_tap(&headers) {
+        if let Some(mut tap) = self.request_tap(&head.headers) {
             tap.see(&body);
             tap.end();
         }
         if let Some(batcher) = &self.component.batcher {
-            return batcher::predict(self.component, batcher, path, &body, self.shared).await;
+            return match batcher::part(self.component, &body)? {
+                Some(part) => {
+                    batcher::predict(self.component, batcher, path, part, self.shared).await
+                }
+                None => {
+                    let request = Request::from_parts(head, Outgoing::whole(body));
+                    forward(self.component, speech, request, self.shared).await
+                }
+            };
         }
         let Some(flow) = &self.component.flow else {
             return Err(self
@@ -191,11 +207,12 @@ impl Errand<'_> {
         if path == graph::READY {
             return Ok(Response::new(Reply::Whole(None)));
         }
+        let asked = Asked::of(head.headers, body);
         let steps = Components {
             live: self.live,
             shared: self.shared,
         };
-        let answered = graph::answer(flow, Asked::of(headers, body), &steps, Reply::whole).await;
+        let answered = graph::answer(flow, asked, &steps, Reply::whole).await;
         answered.map_err(|late| self.component.failure(Kind::Late, &late.to_string()))
     }
 
@@ -220,7 +237,7 @@ impl Errand<'_> {
         match why {
             Unreadable::TooLong(length) => too_large(self.component, *length, self.limit),
             Unreadable::TooSlow => {
-                let text = "the request body stopped coming";
+                let text = "the request body stopped coming, or came too slowly";
                 self.component.failure(Kind::TooSlow, text)
             }
             Unreadable::Broken => {
@@ -238,14 +255,26 @@ fn too_large(component: &Component, length: Option<u64>, limit: usize) -> Failur
     component.failure(Kind::TooLarge, &text)
 }
 
-/// The name by which the client asked, port included; empty if there is none that can be read.
-fn authority_of(head: &Parts) -> HeaderValue {
+/// The name by which the client asked, port included; what the target says counts before `Host` (RFC 9112, 3.2).
+/// It is empty if HTTP/1.0 or HTTP/2 said none.
+fn authority_of(head: &Parts) -> Result<HeaderValue, Failure> {
+    let wrong = |text: &str| Err(Failure::new(Kind::BadRequest, text));
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return wrong(SEVERAL_HOSTS),
+        (None, None) if head.version == Version::HTTP_11 => {
+            return wrong("the request has no Host header; HTTP/1.1 asks for one");
+        }
+        (Some(host), None) if host.to_str().is_err() => {
+            return wrong("the request's Host header is not the name of a host");
+        }
+        (host, None) => host,
+    };
     let named = head.uri.authority();
     let named = named.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    let host = || head.headers.get(HOST).filter(|host| host.to_str().is_ok());
-    named
-        .or_else(|| host().cloned())
-        .unwrap_or_else(|| HeaderValue::from_static(""))
+    Ok(named
+        .or_else(|| host.cloned())
+        .unwrap_or_else(|| HeaderValue::from_static("")))
 }
 
 /// What the component is asked for: a path over HTTP/1.1, a whole URI over HTTP/2.

@@ -2,8 +2,8 @@
 //! Connections to components: made when needed, kept for the next request, one pool per I/O thread.
 //!
 //! A connection that its peer has closed meanwhile is found out before a request is written to it
-//! (hyper gives such a request back), and only then is another one taken. Whatever may have been written
-//! is not sent again.
+//! (hyper gives such a request back), and only then is another one taken. What may have been written is sent
+//! again, once and on a new connection, only if its method promises that twice is as good as once.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,11 +16,13 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::bodies::Outgoing;
 use super::live::Speech;
 use super::secure::{TLS, secured};
+use crate::listening::UNIX;
+use crate::small_writes::InOnePiece;
 
 /// Servers close connections that are idle for long (uvicorn: 5 s); ours is faster, so that a request
 /// and the end of its connection do not cross.
@@ -141,11 +143,16 @@ async fn send_http(
                 continue;
             }
         }
+        let same = repeatable(&request);
         match sender.try_send_request(request).await {
             Ok(answer) => return Ok((answer, Some(lease(address, sender)))),
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(Unanswered::Broken(cause(&failed.into_error()))),
+            Err(mut failed) => match (failed.take_message(), same) {
+                (Some(unsent), _) => request = unsent,
+                (None, Some(same)) => {
+                    request = same;
+                    break;
+                }
+                (None, None) => return Err(Unanswered::Broken(cause(&failed.into_error()))),
             },
         }
     }
@@ -157,6 +164,18 @@ async fn send_http(
         Ok(answer) => Ok((answer, Some(lease(address, sender)))),
         Err(failed) => Err(unanswered(failed)),
     }
+}
+
+/// The same request again, if it only reads and has no body.
+fn repeatable(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
+    if !request.method().is_safe() || !matches!(request.body(), Outgoing::Whole(None)) {
+        return None;
+    }
+    let mut same = Request::new(Outgoing::Whole(None));
+    *same.method_mut() = request.method().clone();
+    *same.uri_mut() = request.uri().clone();
+    *same.headers_mut() = request.headers().clone();
+    Some(same)
 }
 
 fn lease(address: &Arc<str>, sender: http1::SendRequest<Outgoing>) -> Lease {
@@ -245,18 +264,7 @@ async fn connected<S, F: Future<Output = hyper::Result<S>>>(
     handshake: impl FnOnce(Box<dyn Stream>) -> F,
 ) -> Result<S, String> {
     let connect = async {
-        let (tls, authority) = match address.strip_prefix(TLS) {
-            Some(authority) => (true, authority),
-            None => (false, address),
-        };
-        let stream = TcpStream::connect(authority)
-            .await
-            .map_err(|why| why.to_string())?;
-        stream.set_nodelay(true).map_err(|why| why.to_string())?;
-        let stream: Box<dyn Stream> = match tls {
-            true => Box::new(secured(stream, authority).await?),
-            false => Box::new(stream),
-        };
+        let stream = open(address).await?;
         handshake(stream).await.map_err(|why| cause(&why))
     };
     let patience = reach.patience;
@@ -268,6 +276,25 @@ async fn connected<S, F: Future<Output = hyper::Result<S>>>(
             patience.as_secs_f64()
         )),
     }
+}
+
+/// Opens what lies below HTTP: a socket in the file system, a TCP connection, or TLS on one.
+async fn open(address: &str) -> Result<Box<dyn Stream>, String> {
+    let why = |why: std::io::Error| why.to_string();
+    if let Some(path) = address.strip_prefix(UNIX) {
+        let stream = UnixStream::connect(path).await.map_err(why)?;
+        return Ok(Box::new(InOnePiece(stream)));
+    }
+    let (tls, authority) = match address.strip_prefix(TLS) {
+        Some(authority) => (true, authority),
+        None => (false, address),
+    };
+    let stream = TcpStream::connect(authority).await.map_err(why)?;
+    stream.set_nodelay(true).map_err(why)?;
+    Ok(match tls {
+        true => Box::new(secured(stream, authority).await?),
+        false => Box::new(InOnePiece(stream)),
+    })
 }
 
 async fn handshake_http(stream: Box<dyn Stream>) -> hyper::Result<http1::SendRequest<Outgoing>> {

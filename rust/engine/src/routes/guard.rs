@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use hyper::HeaderMap;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::http::request::Parts;
 use nerite_logic::access::{Asker, Category, Group, Key, Keys, Need, Restrictions, Scope, Subject};
 use nerite_logic::wire::grpc::peek;
@@ -99,6 +99,9 @@ impl Guard {
         protocol: Protocol,
         peer: Peer,
     ) -> Result<Permit<'a>, Refused> {
+        if head.headers.get_all(HOST).iter().nth(1).is_some() {
+            return Err(Refused::Hosts);
+        }
         let door = self.doors.door(head, protocol);
         let writes = door.writes;
         let need = door.route.map_or(Need::AnyKey, |route| route.need(writes));
@@ -224,6 +227,8 @@ pub enum Refused {
     Method,
     /// This port leads there for nobody.
     Closed,
+    /// It is for several hosts.
+    Hosts,
 }
 
 impl From<Error> for Refused {

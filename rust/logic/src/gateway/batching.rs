@@ -13,15 +13,13 @@ pub struct Part {
     instances: String,
     /// How many they are.
     pub count: usize,
-    /// The rest of its body. Only callers with the same rest share a batch.
-    pub rest: String,
 }
 
-/// Reads a caller's body.
+/// Reads a caller's body; `None` if it says more than its instances, which a batch could not say for all.
 ///
 /// # Errors
 /// What KServe's batcher says: the body is no JSON object, or has no instances.
-pub fn part_of(body: &[u8]) -> Result<Part, &'static str> {
+pub fn part_of(body: &[u8]) -> Result<Option<Part>, &'static str> {
     let members: Members<'_> = serde_json::from_slice(body).map_err(|_| "can't Unmarshal body")?;
     let instances = members.last(|key| key == "instances");
     let instances: Vec<&RawValue> = instances
@@ -31,21 +29,18 @@ pub fn part_of(body: &[u8]) -> Result<Part, &'static str> {
         return Err("no instances in the request");
     }
     let texts: Vec<&str> = instances.iter().map(|one| one.get()).collect();
-    let rest = members.others("instances");
-    let rest = rest.map(|(key, value)| format!(",{}:{value}", serde_json::Value::from(key)));
-    Ok(Part {
+    let alone = members.others("instances").next().is_some();
+    Ok((!alone).then(|| Part {
         instances: texts.join(","),
         count: texts.len(),
-        rest: rest.collect(),
-    })
+    }))
 }
 
 /// One body of many.
 #[must_use]
 pub fn joined(parts: &[&Part]) -> String {
     let instances: Vec<&str> = parts.iter().map(|part| part.instances.as_str()).collect();
-    let rest = parts.first().map_or("", |part| part.rest.as_str());
-    format!(r#"{{"instances":[{}]{rest}}}"#, instances.join(","))
+    format!(r#"{{"instances":[{}]}}"#, instances.join(","))
 }
 
 #[derive(Deserialize)]

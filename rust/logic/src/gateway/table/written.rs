@@ -148,8 +148,9 @@ impl Component {
                 let port = address
                     .rsplit_once(':')
                     .map(|(_, port)| port.parse::<u16>());
-                if !matches!(port, Some(Ok(_))) {
-                    return wrong(format!("replica '{address}' is not of the form host:port"));
+                if !address.starts_with("unix:/") && !matches!(port, Some(Ok(_))) {
+                    let text = format!("replica '{address}' is not of the form host:port");
+                    return wrong(format!("{text} or unix:/path"));
                 }
             }
         }
