@@ -24,6 +24,19 @@ def isvc(name: str, format_name: str, uri: object, **more: Any) -> dict[str, Any
     }
 
 
+def graph(name: str, nodes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "InferenceGraph",
+        "metadata": {"name": name},
+        "spec": {"nodes": nodes},
+    }
+
+
+def node(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
+    return {"routerType": kind, "steps": list(steps)}
+
+
 def write(path: Path, *values: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump_all(values))
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -36,6 +37,7 @@ SERVICES = {
     "speech": "default/speech",
     "graph": "default/file-kinds",
     "explainer": "default/explained",
+    "canary": "default/ripening",
     "sidecars": "default/joined",
     "custom-container": "default/word-counter",
     "own-runtime": "sales/churn",
@@ -70,6 +72,7 @@ def claims(tmp_path_factory: pytest.TempPathFactory, models: Path) -> list[str]:
     booster = xgboost.train({"nthread": 1}, xgboost.DMatrix(FLOWERS, KINDS), 3)
     booster.save_model(folder / "estate/prices/model.ubj")
     shutil.copytree(models / "irises", folder / "flowers/irises")
+    shutil.copytree(models / "opposites", folder / "flowers/irises-next")
     shutil.copytree(models / "double", folder / "numbers/double")
     named = {"flower-models": "flowers", "numbers": "numbers", "scans": "scans"}
     named |= {"vision": "vision", "demo-models": "demo", "parcels": "parcels", "estate": "estate"}
@@ -153,6 +156,16 @@ def test_the_transformer_and_the_graph_chain(running: Up) -> None:
         assert found["outputs"][0]["data"] == [2 * value for value in rows[0]]
         model = {"bytes": "file-kinds", "input": "speech"}[tensor]
         assert found["model_name"] == model
+
+
+def test_the_canary_gets_a_quarter(running: Up) -> None:
+    address = url(running, "canary")
+    running.watch(
+        "ripening", lambda v: condition(v, "CanaryPredictorReady").get("status") == "True"
+    )
+    path = f"{address}/v1/models/ripening:predict"
+    found = Counter(post(path, {"instances": ROWS[:1]})["predictions"][0] for _ in range(20))
+    assert found == {0: 15, 2: 5}
 
 
 def test_the_explainer_explains(running: Up) -> None:
