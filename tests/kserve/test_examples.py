@@ -29,6 +29,7 @@ STORIES = [
     ("speech", "0.20", [("speech", "kserve-tritonserver", None, "--http-port=8080")]),
     ("graph", "0.20", [("file-kinds", "kserve-tritonserver", None, "--http-port=8080")]),
     ("explainer", "0.20", [("explained", "kserve-sklearnserver", None, "--model_name=explained")]),
+    ("canary", "0.20", [("ripening", "kserve-sklearnserver", None, "--model_name=ripening")]),
     ("sidecars", "0.20", [("joined", "kserve-sklearnserver", None, "--model_name=joined")]),
     ("shared", "0.20", [
         ("setosa", "kserve-sklearnserver", None, "--model_name=setosa"),

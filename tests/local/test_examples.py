@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ SERVICES = {
     "speech": "default/speech",
     "graph": "default/file-kinds",
     "explainer": "default/explained",
+    "canary": "default/ripening",
     "sidecars": "default/joined",
     "shared": "default/setosa",
     "trained-models": "default/garden",
@@ -73,6 +75,7 @@ def claims(tmp_path_factory: pytest.TempPathFactory, models: Path) -> list[str]:
     booster = xgboost.train({"nthread": 1}, xgboost.DMatrix(FLOWERS, KINDS), 3)
     booster.save_model(folder / "estate/prices/model.ubj")
     shutil.copytree(models / "irises", folder / "flowers/irises")
+    shutil.copytree(models / "opposites", folder / "flowers/irises-next")
     shutil.copytree(models / "double", folder / "numbers/double")
     named = {"flower-models": "flowers", "numbers": "numbers", "scans": "scans"}
     named |= {"vision": "vision", "demo-models": "demo", "parcels": "parcels", "estate": "estate"}
@@ -179,6 +182,16 @@ def test_what_shares_a_process_does_and_memory_is_counted(running: Up) -> None:
     assert running.processes("irises") != running.processes("irises-v2")
     (lily,) = running.client.objects("TrainedModel", "default", "lily")
     assert condition(lily, "Ready")["reason"] == "MemoryResourceNotAvailable"
+
+
+def test_the_canary_gets_a_quarter(running: Up) -> None:
+    address = url(running, "canary")
+    running.watch(
+        "ripening", lambda v: condition(v, "CanaryPredictorReady").get("status") == "True"
+    )
+    path = f"{address}/v1/models/ripening:predict"
+    found = Counter(post(path, {"instances": ROWS[:1]})["predictions"][0] for _ in range(20))
+    assert found == {0: 15, 2: 5}
 
 
 def test_the_explainer_explains(running: Up) -> None:

@@ -8,8 +8,6 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ import pytest
 import tritonclient.grpc
 from tests.kserve.stubs import Call, Handler, stubs
 from tests.local.daemons import NERITE, Up, condition, up
-from tests.local.manifests import FLOWERS, infer, isvc, url_of, write
+from tests.local.load import load, v2
+from tests.local.manifests import FLOWERS, graph, infer, isvc, node, url_of, write
 
 from nerite.kserve.documents import Object
 
@@ -50,19 +49,6 @@ def custom(models: Path) -> Object:
     value = isvc("custom", "onnx", "")
     value["spec"]["predictor"] = {"containers": [container]}
     return value
-
-
-def graph(name: str, nodes: Object) -> Object:
-    return {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "InferenceGraph",
-        "metadata": {"name": name},
-        "spec": {"nodes": nodes},
-    }
-
-
-def node(kind: str, *steps: Object) -> Object:
-    return {"routerType": kind, "steps": list(steps)}
 
 
 #: A switch of an ensemble, one part of which is a splitter: four nodes, three services.
@@ -240,44 +226,26 @@ def test_a_logger_tells_its_sink(daemon: Up, tmp_path: Path, models: Path) -> No
 
 def test_what_is_killed_under_load_is_repaired_and_no_other_is_touched(running: Up) -> None:
     """Four clients ask each service all the time; one service's process is killed twice."""
-    urls = {
-        name: f"http://{running.http}/serving/default/{name}/v2/models/{model_of(name)}/infer"
+    path = "/serving/default/{0}/v2/models/{1}/infer"
+    asked = {
+        name: v2(path.format(name, model_of(name)), *SERVICES[name][:2])
         for name in ("irises", "double", "custom")
     }
-    outcomes: dict[str, Counter[int]] = {name: Counter() for name in urls}
-    unexpected: list[str] = []
-    over = threading.Event()
-
-    def ask(name: str) -> None:
-        while not over.is_set():
-            try:
-                found = post(urls[name], body_of(name))["outputs"][0]["data"]
-                outcomes[name][200] += 1
-                if found != SERVICES[name][2]:
-                    unexpected.append(f"{name}: {found}")
-            except HTTPError as error:
-                outcomes[name][error.code] += 1
-            except OSError as error:
-                unexpected.append(f"{name}: {error!r}")
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in urls for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with load(running.http, asked, clients=4) as seen:
         for _ in range(2):
             (pid,) = running.processes("double")
             os.kill(pid, signal.SIGKILL)
             running.watch("double", lambda v: condition(v, "Ready")["status"] == "False")
             running.ready("double")
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert unexpected == []
-    assert outcomes["irises"].keys() == outcomes["custom"].keys() == {200}
-    assert outcomes["double"].keys() <= {200, 502, 503}
-    assert outcomes["double"][200] > 0
-    assert outcomes["double"][503] > 0
+        seen.until_each_was_answered(20)
+    assert seen.broken == []
+    assert {name: set(answers) for name, answers in seen.answers.items()} == {
+        name: {SERVICES[name][2][0]} for name in asked
+    }
+    assert not seen.failures["irises"]
+    assert not seen.failures["custom"]
+    assert seen.failures["double"].keys() <= {502, 503}
+    assert seen.failures["double"][503] > 0
     assert infer(url_of(running.service("double")), "double", "x", [[1, 2]]) == [2, 4]
 
 
