@@ -26,7 +26,6 @@ def isvc(name: str, format_name: str, uri: object, **more: Any) -> dict[str, Any
     }
 
 
-<<<<<<< HEAD
 def adding(amount: float, file: Path, given: str = "x", made: str = "y") -> Path:
     """An ONNX model that adds so much to each of two numbers; quick to load."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +38,8 @@ def adding(amount: float, file: Path, given: str = "x", made: str = "y") -> Path
     opsets = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(file))
     return file
-=======
+
+
 def graph(name: str, nodes: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
@@ -51,7 +51,6 @@ def graph(name: str, nodes: dict[str, Any]) -> dict[str, Any]:
 
 def node(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
     return {"routerType": kind, "steps": list(steps)}
->>>>>>> load
 
 
 def write(path: Path, *values: dict[str, Any]) -> Path:
