@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -257,3 +258,42 @@ def test_a_head_of_any_size_is_passed_on_or_refused(size: int, status: int) -> N
         with suppress(http.client.LineTooLong):
             assert ask(gate)[0] == status
         assert ask(gate)[2] == b"yes"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("nobody.default", 404), ("absent.default", 503), ("gone.default", 503)]
+)
+def test_a_refusal_waits_for_the_body_and_keeps_the_connection(host: str, status: int) -> None:
+    """Once it was said as soon as the head was there; a client in the middle of its body saw none."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    services = predictor(name="absent"), predictor(nobody, name="gone")
+    with gateway(*services) as gate:
+        connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=10)
+        for _ in range(2):
+            connection.putrequest("POST", "/", skip_host=True)
+            connection.putheader("Host", host)
+            connection.putheader("Content-Length", "2000")
+            connection.endheaders()
+            told, _, _ = select.select([connection.sock], [], [], 0.05)
+            assert not told
+            connection.send(b"x" * 1000)
+            connection.send(b"x" * 1000)
+            response = connection.getresponse()
+            assert (response.status, response.getheader("Connection")) == (status, None)
+            assert "error" in json.loads(response.read())
+        connection.close()
+
+
+def test_a_refusal_does_not_wait_for_what_is_too_long_or_asks_first() -> None:
+    with gateway(predictor(name="iris"), predictor(name="rose")) as gate:
+        for name, value in (("Content-Length", str(2 << 20)), ("Expect", "100-continue")):
+            connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=10)
+            connection.putrequest("POST", "/", skip_host=True)
+            for line in {"Host": "nobody", "Content-Length": "2", name: value}.items():
+                connection.putheader(*line)
+            connection.endheaders()
+            response = connection.getresponse()
+            assert (response.status, response.getheader("Connection")) == (404, "close")
+            response.read()
+            connection.close()

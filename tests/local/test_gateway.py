@@ -171,6 +171,7 @@ def test_a_graph_waits_for_its_services(daemon: Up, tmp_path: Path, models: Path
     with pytest.raises(HTTPError) as refused:
         post(f"http://{daemon.http}/serving/default/double/v2/models/double/infer", b"{}")
     assert refused.value.code == 503
+    refused.value.close()
     daemon.run("apply", "-f", write(tmp_path / "a.yaml", isvc("double", "onnx", models / "double")))
     daemon.ready("double")
     assert ready()["status"] == "True"

@@ -24,7 +24,7 @@ use crate::connection::Protocol;
 use crate::failure::Failure;
 use crate::graph::hosted;
 use crate::metadata::{Model, ModelStatistics, Server};
-use crate::reading::discard;
+use crate::reading::{UNWANTED, discard};
 use crate::request_body::{Arrived, arrive, read_body};
 use crate::routes::doors::Dialect;
 use crate::routes::guard::{Peer, Permit, Sight};
@@ -78,9 +78,6 @@ pub async fn answer(
     }
     Ok(reply)
 }
-
-/// Most bytes that are read only to keep a connection whose request was answered without them.
-const UNWANTED: u64 = 1 << 20;
 
 /// Goes behind a body that was not read; whether the connection can be used again. hyper would close it
 /// without a word, and the client's next request would break.

@@ -132,6 +132,9 @@ pub async fn read<B: Pieces>(body: &mut B, how: Reading) -> Result<Bytes, Unread
     Ok(place.into_bytes())
 }
 
+/// Most bytes that are read only to keep a connection whose request was answered without them.
+pub const UNWANTED: u64 = 1 << 20;
+
 /// Reads what is left of a body that nobody wants, so that the connection can be used again; whether it
 /// ended within `limit` bytes and `patience`.
 pub async fn discard<B: Pieces>(body: &mut B, limit: u64, patience: Duration) -> bool {

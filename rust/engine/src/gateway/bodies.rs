@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use super::live::Working;
@@ -31,7 +32,8 @@ pub enum Outgoing {
 /// A client's body on its way.
 #[derive(Debug)]
 pub struct Passing {
-    body: Incoming,
+    /// `None` once what is left of it was given back.
+    body: Option<Incoming>,
     /// Bytes it may still have.
     left: u64,
     fate: Arc<Fate>,
@@ -44,30 +46,49 @@ pub struct Passing {
 
 /// What became of a client's body, for whoever has to say why there is no answer.
 #[derive(Debug, Default)]
-pub struct Fate(AtomicU8);
+pub struct Fate {
+    what: AtomicU8,
+    /// What was not asked for when whoever passed it on let go of it.
+    rest: Mutex<Option<Incoming>>,
+}
 
 impl Fate {
+    const ENDED: u8 = 4;
     const OVERRUN: u8 = 1;
     const BROKEN: u8 = 2;
     const SLOW: u8 = 3;
 
-    fn is_whole(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+    fn is(&self, what: u8) -> bool {
+        self.what.load(Ordering::Relaxed) == what
+    }
+
+    fn becomes(&self, what: u8) {
+        self.what.store(what, Ordering::Relaxed);
+    }
+
+    /// All of it came.
+    pub fn is_whole(&self) -> bool {
+        self.is(Self::ENDED)
+    }
+
+    /// What is left of it, if whoever passed it on has let go of it already.
+    pub fn rest(&self) -> Option<Incoming> {
+        self.rest.lock().take()
     }
 
     /// It had more bytes than it may.
     pub fn is_overrun(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::OVERRUN
+        self.is(Self::OVERRUN)
     }
 
     /// It stopped, or came too slowly.
     pub fn is_slow(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::SLOW
+        self.is(Self::SLOW)
     }
 
     /// The client broke it off, or its framing is wrong.
     pub fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::BROKEN
+        self.is(Self::BROKEN)
     }
 }
 
@@ -85,11 +106,12 @@ impl Outgoing {
         tap: Option<Tap>,
     ) -> Self {
         if body.is_end_stream() {
+            fate.becomes(Fate::ENDED);
             tap.into_iter().for_each(Tap::end);
             return Self::Whole(None);
         }
         Self::Passing(Box::new(Passing {
-            body,
+            body: Some(body),
             left: limit,
             fate,
             tap,
@@ -131,7 +153,7 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Passing(passing) => passing.body.is_end_stream(),
+            Self::Passing(passing) => passing.has_ended(),
         }
     }
 
@@ -140,12 +162,19 @@ impl Body for Outgoing {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
-            Self::Passing(passing) => passing.body.size_hint(),
+            Self::Passing(passing) => {
+                let body = passing.body.as_ref();
+                body.map_or_else(SizeHint::default, Body::size_hint)
+            }
         }
     }
 }
 
 impl Passing {
+    fn has_ended(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
     /// Whether what is waited for has taken too long.
     fn is_slow(&mut self, waits: bool, context: &mut Context<'_>) -> bool {
         let Some(pace) = &mut self.pace else {
@@ -168,9 +197,12 @@ impl Passing {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Anything>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
         if self.is_slow(polled.is_pending(), context) {
-            self.fate.0.store(Fate::SLOW, Ordering::Relaxed);
+            self.fate.becomes(Fate::SLOW);
             let why = BrokenOff("the body stopped coming, or came too slowly");
             return Poll::Ready(Some(Err(Box::new(why))));
         }
@@ -181,7 +213,7 @@ impl Passing {
                 pace.came(data.len());
             }
             let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                self.fate.0.store(Fate::OVERRUN, Ordering::Relaxed);
+                self.fate.becomes(Fate::OVERRUN);
                 let why = BrokenOff("the body is larger than it may be");
                 return Poll::Ready(Some(Err(Box::new(why))));
             };
@@ -191,13 +223,20 @@ impl Passing {
             }
         }
         if let Poll::Ready(Some(Err(_))) = &polled {
-            self.fate.0.store(Fate::BROKEN, Ordering::Relaxed);
-        }
-        let ended = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
-        if ended && self.fate.is_whole() {
+            self.fate.becomes(Fate::BROKEN);
+        } else if matches!(polled, Poll::Ready(None)) || self.has_ended() {
+            self.fate.becomes(Fate::ENDED);
             self.tap.take().into_iter().for_each(Tap::end);
         }
         polled.map_err(Into::into)
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            *self.fate.rest.lock() = self.body.take();
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
-use nerite_logic::gateway::failure::{Failure, Kind};
+use nerite_logic::gateway::failure::Failure;
 
 use super::bodies::Reply;
 
@@ -15,12 +15,11 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// `{"error": text}`.
-pub fn over_http(failure: &Failure) -> Response<Reply> {
+/// `{"error": text}`; the connection ends with it unless it is `reusable`.
+pub fn over_http(failure: &Failure, reusable: bool) -> Response<Reply> {
     let text = serde_json::json!({ "error": failure.text }).to_string();
     let mut reply = json(failure.kind.http_status(), text.into());
-    if matches!(failure.kind, Kind::TooLarge | Kind::TooSlow) {
-        // The rest of the body is not wanted, so the connection cannot be used again.
+    if !reusable {
         let close = HeaderValue::from_static("close");
         reply.headers_mut().insert(CONNECTION, close);
     }

@@ -4,10 +4,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, EXPECT, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -24,7 +25,7 @@ use super::upstream::{self, Answered, Unanswered};
 use super::{batcher, failures, hops};
 use crate::graph::{self, Asked};
 use crate::http::SEVERAL_HOSTS;
-use crate::reading::{Align, Pace, Reading, Unreadable, read};
+use crate::reading::{Align, Pace, Reading, UNWANTED, Unreadable, discard, read};
 
 /// Where a request came in.
 #[derive(Clone, Debug)]
@@ -46,14 +47,55 @@ pub async fn answer(
 ) -> Result<Response<Reply>, Infallible> {
     shared.counters.requests.fetch_add(1, Ordering::Relaxed);
     let speech = speech_of(request.headers());
-    let answered = route(request, speech, origin, shared).await;
-    Ok(answered.unwrap_or_else(|failure| {
-        shared.counters.failures.fetch_add(1, Ordering::Relaxed);
-        match speech {
-            Speech::Http => failures::over_http(&failure),
-            Speech::Grpc => failures::over_grpc(&failure),
+    let (head, body) = request.into_parts();
+    let mut left = Left::of(&head, body);
+    let answered = route(head, &mut left, speech, origin, shared).await;
+    let failure = match answered {
+        Ok(reply) => return Ok(reply),
+        Err(failure) => failure,
+    };
+    shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+    if speech == Speech::Grpc {
+        return Ok(failures::over_grpc(&failure));
+    }
+    // A body that came too slowly is not waited for again.
+    let reusable =
+        failure.kind != Kind::TooSlow && left.is_passed(shared.options.arrival_timeout()).await;
+    Ok(failures::over_http(&failure, reusable))
+}
+
+/// What is left of a request's body when it is answered by the gateway itself.
+struct Left {
+    body: Option<Incoming>,
+    /// All of it was read.
+    whole: bool,
+    /// Its client sends it only when it is told to.
+    waits: bool,
+    /// The connection stays whatever becomes of the body.
+    apart: bool,
+}
+
+impl Left {
+    fn of(head: &Parts, body: Incoming) -> Self {
+        Self {
+            whole: body.is_end_stream(),
+            body: Some(body),
+            waits: head.headers.contains_key(EXPECT),
+            apart: head.version == Version::HTTP_2,
         }
-    }))
+    }
+
+    /// Goes behind the body; whether the connection can be used again. hyper would close it while the client
+    /// still writes, which would then see a broken connection and no answer.
+    async fn is_passed(&mut self, patience: Duration) -> bool {
+        if self.whole || self.apart {
+            return true;
+        }
+        match &mut self.body {
+            Some(body) if !self.waits => discard(body, UNWANTED, patience).await,
+            _ => false,
+        }
+    }
 }
 
 fn speech_of(headers: &HeaderMap) -> Speech {
@@ -65,13 +107,13 @@ fn speech_of(headers: &HeaderMap) -> Speech {
 }
 
 async fn route(
-    request: Request<Incoming>,
+    mut head: Parts,
+    left: &mut Left,
     speech: Speech,
     origin: &Origin,
     shared: &Arc<Shared>,
 ) -> Result<Response<Reply>, Failure> {
     let live = shared.live.load_full();
-    let (mut head, body) = request.into_parts();
     let authority = authority_of(&head)?;
     let asked = authority.to_str().unwrap_or_default();
     let host = origin.named.as_deref().unwrap_or(host_of(asked));
@@ -83,11 +125,8 @@ async fn route(
         Speech::Http => shared.options.max_request_bytes,
         Speech::Grpc => usize::MAX,
     };
-    if let Some(length) = body
-        .size_hint()
-        .exact()
-        .filter(|length| *length > limit as u64)
-    {
+    let length = left.body.as_ref().and_then(|body| body.size_hint().exact());
+    if let Some(length) = length.filter(|length| *length > limit as u64) {
         return Err(too_large(component, Some(length), limit));
     }
     if hops::asks_for_websocket(&head.headers) {
@@ -118,8 +157,8 @@ async fn route(
     }
     head.version = Version::HTTP_11;
     let reply = match collected {
-        Some(path) => errand.combined(speech, &path, head, body).await?,
-        None => errand.passed_through(speech, head, body).await?,
+        Some(path) => errand.combined(speech, &path, head, left).await?,
+        None => errand.passed_through(speech, head, left).await?,
     };
     Ok(errand.tapped(reply))
 }
@@ -144,8 +183,11 @@ impl Errand<'_> {
         &self,
         speech: Speech,
         head: Parts,
-        body: Incoming,
+        left: &mut Left,
     ) -> Result<Response<Reply>, Failure> {
+        let Some(body) = left.body.take() else {
+            return Err(self.component.failure(Kind::Internal, "the body is gone"));
+        };
         let fate = Arc::new(Fate::default());
         let tap = self.request_tap(&head.headers);
         let patience = self.shared.options.arrival_timeout();
@@ -155,7 +197,11 @@ impl Errand<'_> {
         let body = Outgoing::passing(body, bounds, Arc::clone(&fate), tap);
         let request = Request::from_parts(head, body);
         let sent = forward(self.component, speech, request, self.shared).await;
-        sent.map_err(|failure| match () {
+        sent.inspect_err(|_| {
+            left.whole = fate.is_whole();
+            left.body = fate.rest();
+        })
+        .map_err(|failure| match () {
             () if fate.is_overrun() => too_large(self.component, None, self.limit),
             () if fate.is_broken() => self.unreadable(&Unreadable::Broken),
             () if fate.is_slow() => self.unreadable(&Unreadable::TooSlow),
@@ -169,8 +215,11 @@ impl Errand<'_> {
         speech: Speech,
         path: &str,
         head: Parts,
-        mut body: Incoming,
+        left: &mut Left,
     ) -> Result<Response<Reply>, Failure> {
+        let Some(body) = &mut left.body else {
+            return Err(self.component.failure(Kind::Internal, "the body is gone"));
+        };
         if speech == Speech::Grpc {
             let text = "it is made of the answers of others and asked over HTTP only: send it JSON with POST, \
                 or call the services of its steps over gRPC";
@@ -181,9 +230,8 @@ impl Errand<'_> {
             align: Align::At(0),
             patience: self.shared.options.arrival_timeout(),
         };
-        let body = read(&mut body, how)
-            .await
-            .map_err(|why| self.unreadable(&why))?;
+        let body = read(body, how).await.map_err(|why| self.unreadable(&why))?;
+        left.whole = true;
         if let Some(mut tap) = self.request_tap(&head.headers) {
             tap.see(&body);
             tap.end();
