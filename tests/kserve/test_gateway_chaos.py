@@ -264,7 +264,7 @@ def test_a_head_of_any_size_is_passed_on_or_refused(size: int, status: int) -> N
     ("host", "status"), [("nobody.default", 404), ("absent.default", 503), ("gone.default", 503)]
 )
 def test_a_refusal_waits_for_the_body_and_keeps_the_connection(host: str, status: int) -> None:
-    """Once it was said as soon as the head was there; a client in the middle of its body saw none."""
+    """It was said as soon as the head was there; a client in the middle of its body saw none."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
     services = predictor(name="absent"), predictor(nobody, name="gone")
