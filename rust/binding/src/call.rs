@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use nerite_engine::instance::Work;
 use nerite_engine::lane::Outcome;
-use nerite_engine::server::Shared;
+use nerite_engine::shared::Shared;
 use pyo3::prelude::*;
 
 use crate::batch::{Batch, Data};

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nerite_engine::connection::{Door, Protocol};
 use nerite_engine::control::Call;
+use nerite_engine::door::Protocol;
 use nerite_engine::graph::hosted::Told;
+use nerite_engine::listening::Door;
 use nerite_engine::tls::{Files, Tls};
 use nerite_engine::trace::Trace;
 use nerite_engine::{Options, metrics};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nerite_engine::instance::Work;
-use nerite_engine::metadata::{MemoryUsage, ModelStatistics};
-use nerite_engine::server::Shared;
+use nerite_engine::metadata::ModelStatistics;
+use nerite_engine::shared::Shared;
+use nerite_engine::statistics::MemoryUsage;
 use pyo3::prelude::*;
 
 use crate::call;

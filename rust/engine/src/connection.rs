@@ -19,50 +19,14 @@ use tokio::sync::watch;
 use crate::access_log::Seen;
 use crate::arrival::{Progress, Watched};
 use crate::body::ReplyBody;
+use crate::door::{Protocol, drain_begins};
+use crate::listening::Door;
 use crate::listening::Stream;
 use crate::routes::guard::Peer;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::spelling::Heard;
 use crate::tls::Tls;
 use crate::{grpc, http};
-
-/// What is spoken on a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// The v2 protocol over HTTP/1.1.
-    Http,
-    /// The v2 protocol over gRPC.
-    Grpc,
-    /// Prometheus text over HTTP/1.1.
-    Metrics,
-    /// What SageMaker asks of a container.
-    SageMaker,
-    /// What Vertex AI asks of a container.
-    VertexAi,
-}
-
-impl Protocol {
-    /// The word for it in flags.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Grpc => "grpc",
-            Self::Metrics => "metrics",
-            Self::SageMaker => "sagemaker",
-            Self::VertexAi => "vertex_ai",
-        }
-    }
-}
-
-/// What a port leads to.
-#[derive(Clone, Debug)]
-pub struct Door {
-    /// What is spoken there.
-    pub protocol: Protocol,
-    /// What it is spoken through, if not in the open.
-    pub tls: Option<Arc<Tls>>,
-}
 
 /// A connection counted among the open ones until it is dropped.
 struct Counted(Arc<Shared>);
@@ -71,12 +35,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connection_ended();
     }
-}
-
-/// Waits until the engine drains.
-pub async fn drain_begins(draining: &mut watch::Receiver<bool>) {
-    // The guard of the value must not outlive the wait, and a sender that is gone has drained too.
-    let _ = draining.wait_for(|draining| *draining).await;
 }
 
 /// Whatever is no plain TCP: a call through a table costs nothing beside TLS.

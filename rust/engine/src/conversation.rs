@@ -16,11 +16,11 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::body::{Piece, Source};
-use crate::connection::drain_begins;
+use crate::door::drain_begins;
 use crate::frames::Frames;
-use crate::grpc::{Status, ok_trailers};
+use crate::grpc_status::{Status, ok_trailers};
 use crate::routes::guard::{Call, Entered};
-use crate::server::Shared;
+use crate::shared::Shared;
 
 /// What a conversation says next.
 #[derive(Debug)]

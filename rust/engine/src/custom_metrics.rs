@@ -241,9 +241,24 @@ fn label_text(labels: &BTreeMap<String, String>) -> String {
         if !text.is_empty() {
             text.push(',');
         }
-        crate::metrics::pair(&mut text, name, value);
+        pair(&mut text, name, value);
     }
     text
+}
+
+/// Adds a label with its value in quotes.
+pub(crate) fn pair(labels: &mut String, name: &str, value: &str) {
+    labels.push_str(name);
+    labels.push_str("=\"");
+    for character in value.chars() {
+        match character {
+            '\\' => labels.push_str("\\\\"),
+            '"' => labels.push_str("\\\""),
+            '\n' => labels.push_str("\\n"),
+            other => labels.push(other),
+        }
+    }
+    labels.push('"');
 }
 
 #[cfg(test)]

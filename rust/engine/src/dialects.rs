@@ -6,7 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use nerite_logic::Code;
 
-use crate::http::{HEADER_LENGTH, Reply};
+use crate::reply::{HEADER_LENGTH, Reply};
 use crate::routes::doors::Dialect;
 
 impl Dialect {

@@ -8,7 +8,8 @@ use nerite_logic::wire::v2;
 use nerite_logic::{Code, Error};
 
 use crate::body::ReplyBody;
-use crate::http::{JSON, Reply, SEVERAL_HOSTS, empty, with_type};
+use crate::reply::SEVERAL_HOSTS;
+use crate::reply::{JSON, Reply, empty, with_type};
 use crate::routes::doors::Dialect;
 use crate::routes::guard::Refused;
 

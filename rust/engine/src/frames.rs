@@ -13,8 +13,11 @@ use hyper::header::HeaderValue;
 use nerite_logic::wire::grpc::{Unframed, unframe};
 use tokio::time::{Sleep, sleep};
 
-use crate::grpc::Status;
+use crate::grpc_message::ENCODING;
 use crate::grpc_message::{Limits, expanded};
+use crate::grpc_status::Status;
+use crate::shared::Shared;
+use hyper::HeaderMap;
 
 /// A message gets at most this much room before its bytes have come.
 const BELIEVED: usize = 4 << 20;
@@ -138,4 +141,11 @@ impl Frames {
         let message = format!("request stopped for more than {patience:?}");
         Poll::Ready(Err(Status::new(4, message)))
     }
+}
+
+/// The messages of a client's side of a call, which may be compressed.
+pub fn frames_of(body: Incoming, headers: &HeaderMap, shared: &Shared) -> Frames {
+    let options = &shared.options;
+    Frames::new(body, Limits::of(options), options.arrival_timeout())
+        .compressed(headers.get(&ENCODING).cloned())
 }

@@ -20,12 +20,12 @@ use smallvec::SmallVec;
 use crate::access_log::RequestId;
 use crate::body::{Piece, ReplyBody, Source};
 use crate::failure::{ERROR_CODE, Failure};
-use crate::http::{JSON, Reply, with_type};
 use crate::infer;
+use crate::reply::{JSON, Reply, with_type};
 use crate::request_body::{Arrived, arrive, encoding};
 use crate::responses::{Answer, Responses};
 use crate::routes::Target;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
 

@@ -14,47 +14,27 @@ use nerite_logic::Error;
 use nerite_logic::wire::compression::{Encoding, OFFERED_GRPC};
 use nerite_logic::wire::grpc::messages as proto;
 use nerite_logic::wire::grpc::{InferEnvelope, encode_infer, frame, parse_timeout, parse_version};
-use prost::Message;
 use smallvec::SmallVec;
 
 use crate::access_log::RequestId;
 use crate::body::{ReplyBody, Source};
-use crate::frames::Frames;
+use crate::frames::frames_of;
+use crate::grpc_message::decode;
 use crate::grpc_message::{
-    ACCEPT_ENCODING, Compressed, ENCODING, Limits, compressed, read_message, readable,
+    ACCEPT_ENCODING, Compressed, ENCODING, compressed, read_message, readable,
 };
+use crate::grpc_status::{GRPC, Status, ok_trailers};
 use crate::grpc_stream::InferStream;
-use crate::http::statistics_of;
+use crate::metadata::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server, TensorMetadata};
+use crate::reply::Reply;
 use crate::routes::Rpc;
 use crate::routes::guard::{Call, Entered, Peer, Sight};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::trace::{Point, Traced, mark};
-use crate::{conversation, infer, repository, settings, shared_memory};
+use crate::{conversation, infer, regions, repository, settings};
 
-type Reply = Response<ReplyBody>;
-
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const OK: HeaderValue = HeaderValue::from_static("0");
-static STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-
-/// A status other than OK.
-#[derive(Debug)]
-pub struct Status {
-    code: u8,
-    message: String,
-}
-
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        Self {
-            code: error.code.grpc_status(),
-            message: error.message.into_owned(),
-        }
-    }
-}
 
 /// What outlives the message of an inference.
 #[derive(Default)]
@@ -120,74 +100,6 @@ fn infer_stream(stream: Box<dyn Source>, readable: Option<Encoding>, shared: &Sh
     reply
 }
 
-/// The trailers of a call that went well.
-#[must_use]
-pub fn ok_trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(STATUS.clone(), OK);
-    trailers
-}
-
-impl Status {
-    /// A status that no code of Triton's stands for.
-    #[must_use]
-    pub fn new(code: u8, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { code, message }
-    }
-
-    /// What a call is told whose time is over.
-    #[must_use]
-    pub fn too_late() -> Self {
-        Self::new(4, "Deadline Exceeded")
-    }
-
-    /// The status as trailers.
-    #[must_use]
-    pub fn trailers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        self.write(&mut headers);
-        headers
-    }
-
-    /// Headers that are trailers too: the answer has no message.
-    fn into_reply(self) -> Reply {
-        let mut reply = Response::new(ReplyBody::default());
-        let headers = reply.headers_mut();
-        headers.insert(CONTENT_TYPE, GRPC);
-        self.write(headers);
-        reply
-    }
-
-    fn write(&self, headers: &mut HeaderMap) {
-        headers.insert(STATUS.clone(), HeaderValue::from(u16::from(self.code)));
-        if let Ok(message) = HeaderValue::from_str(&percent_encode(&self.message)) {
-            headers.insert(MESSAGE.clone(), message);
-        }
-    }
-}
-
-/// As gRPC wants it in `grpc-message`: printable ASCII but `%` stands for itself.
-fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
-            other => {
-                out.push('%');
-                for digit in [other >> 4, other & 15] {
-                    out.push(
-                        char::from_digit(u32::from(digit), 16)
-                            .unwrap_or('0')
-                            .to_ascii_uppercase(),
-                    );
-                }
-            }
-        }
-    }
-    out
-}
-
 async fn call(
     request: Request<Incoming>,
     peer: Peer,
@@ -241,13 +153,6 @@ fn time_left(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     Ok(Some(limit))
 }
 
-/// The messages of a client's side of a call, which may be compressed.
-pub fn frames_of(body: Incoming, headers: &HeaderMap, shared: &Shared) -> Frames {
-    let options = &shared.options;
-    Frames::new(body, Limits::of(options), options.arrival_timeout())
-        .compressed(headers.get(&ENCODING).cloned())
-}
-
 async fn answered(
     entered: &Entered,
     body: Incoming,
@@ -285,7 +190,7 @@ async fn model_infer(
             "ModelInfer RPC doesn't support models with decoupled transaction policy",
         ));
     }
-    let traced = shared.tracer.sample(&version, headers, true);
+    let traced = shared.tracer.sample(version.traced(), headers, true);
     if let (Some(traced), Some(began)) = (&traced, began) {
         traced.trace().mark_at(Point::ReceiveStart, began);
         traced.trace().mark_at(Point::ReceiveEnd, received);
@@ -394,7 +299,7 @@ async fn cold(admitted: Call<'_>, shared: &Arc<Shared>) -> Result<Bytes, Error> 
             drop(table);
             return settings::trace_setting(decode(message)?, shared).await;
         }
-        Rpc::SharedMemory(device, ask) => shared_memory::grpc(device, ask, message, shared)?,
+        Rpc::SharedMemory(device, ask) => regions::grpc(device, ask, message, shared)?,
         Rpc::ModelInfer | Rpc::ModelStreamInfer | Rpc::HealthWatch | Rpc::Reflection => {
             return Err(Error::internal("this call is answered elsewhere"));
         }
@@ -440,14 +345,6 @@ async fn repository_index(
     Ok(frame(&proto::RepositoryIndexResponse {
         models: models.collect(),
     }))
-}
-
-/// A message that was sent.
-///
-/// # Errors
-/// INTERNAL, in Triton's words, if it is none.
-pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Error> {
-    M::decode(message).map_err(|_| Error::internal("Unable to parse request"))
 }
 
 fn metadata_message(model: Model) -> proto::ModelMetadataResponse {
@@ -528,18 +425,5 @@ fn statistics_message(model: ModelStatistics) -> proto::ModelStatistics {
         batch_stats: batches.collect(),
         memory_usage: memory.collect(),
         response_stats: responses.collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_texts_survive_the_header() {
-        assert_eq!(
-            percent_encode("model 'm' is 100% off\nreally: ü"),
-            "model 'm' is 100%25 off%0Areally: %C3%BC"
-        );
     }
 }

@@ -16,10 +16,12 @@ use smallvec::SmallVec;
 
 use crate::body::{Piece, Source};
 use crate::compression;
-use crate::grpc::Status;
+use crate::grpc_status::Status;
 use crate::options::Options;
 use crate::reading::{Align, Reading, Unreadable, read};
-use crate::server::Shared;
+use crate::shared::Shared;
+use nerite_logic::Error;
+use prost::Message;
 
 /// How the messages that come with it are compressed.
 pub static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -215,6 +217,14 @@ impl Source for Compressed {
         self.under_way = None;
         Poll::Ready(Piece::Data(head, tail))
     }
+}
+
+/// A message that was sent.
+///
+/// # Errors
+/// INTERNAL, in Triton's words, if it is none.
+pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Error> {
+    M::decode(message).map_err(|_| Error::internal("Unable to parse request"))
 }
 
 #[cfg(test)]

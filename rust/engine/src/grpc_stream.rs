@@ -22,12 +22,13 @@ use smallvec::SmallVec;
 use tokio::time::sleep;
 
 use crate::body::{Piece, Source};
-use crate::connection::drain_begins;
+use crate::door::drain_begins;
 use crate::frames::Frames;
-use crate::grpc::{Status, frames_of, ok_trailers};
+use crate::frames::frames_of;
+use crate::grpc_status::{Status, ok_trailers};
 use crate::infer;
 use crate::routes::guard::Entered;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::stream_requests::{Begun, Failed, InOrder, Live, Waiting, begin};
 use crate::trace::Point;
 
@@ -182,7 +183,10 @@ impl InferStream {
     fn open(&self, envelope: InferEnvelope, received: Instant) -> Result<Begun, Error> {
         let number = parse_version(envelope.model_version())?;
         let version = Arc::clone(self.shared.table().find(envelope.model_name(), number)?);
-        let traced = self.shared.tracer.sample(&version, &self.headers, true);
+        let traced = self
+            .shared
+            .tracer
+            .sample(version.traced(), &self.headers, true);
         if let Some(traced) = &traced {
             traced.trace().mark_at(Point::ReceiveStart, received);
             traced.trace().mark_at(Point::ReceiveEnd, received);

@@ -3,53 +3,32 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
 
+use crate::v2;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue,
-};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use nerite_logic::Error;
-use nerite_logic::wire::compression::{Effort, Encoding};
-use nerite_logic::wire::v2;
 use serde::Serialize;
-use smallvec::SmallVec;
 
-use crate::access_log::RequestId;
 use crate::body::ReplyBody;
-use crate::connection::Protocol;
+use crate::door::Protocol;
 use crate::failure::Failure;
-use crate::graph::hosted;
+use crate::graph::asked;
+use crate::metadata::statistics_of;
 use crate::metadata::{Model, ModelStatistics, Server};
 use crate::reading::{UNWANTED, discard};
-use crate::request_body::{Arrived, arrive, read_body};
+use crate::reply::{JSON, Reply, empty, json, with_type};
+use crate::request_body::read_body;
 use crate::routes::doors::Dialect;
 use crate::routes::guard::{Peer, Permit, Sight};
 use crate::routes::{Ask, Route, Target, V1};
-use crate::server::Shared;
-use crate::trace::{Point, Traced, mark};
-use crate::version::Version;
-use crate::{
-    compression, generate, infer, metrics, openapi, repository, sagemaker, settings, shared_memory,
-    v1,
-};
+use crate::shared::Shared;
+use crate::{generate, metrics, openapi, regions, repository, sagemaker, settings, v1};
 
-/// An answer.
-pub type Reply = Response<ReplyBody>;
-
-/// The media type of most of them.
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-/// Where the JSON ends and binary tensors begin.
-pub static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-
-/// What a request is told that could be for either of two hosts (RFC 9112, 3.2).
-pub const SEVERAL_HOSTS: &str = "the request has several Host headers; one is accepted";
-
 /// Answers one request; never fails, every failure is an answer.
 ///
 /// # Errors
@@ -97,7 +76,7 @@ async fn dispatch(
     match route {
         Route::ModelInfer(target) => {
             let dialect = permit.dialect();
-            let reply = model_infer(target, head, body, dialect, shared).await;
+            let reply = v2::infer(target, head, body, dialect, shared).await;
             reply.map(|reply| dialect.spoken(reply))
         }
         Route::SageMakerModels(model) => {
@@ -119,12 +98,12 @@ async fn dispatch(
         }
         Route::ServerMetadata => Ok(json(&Server::of(&shared.options))),
         Route::AllMetadata => Ok(all_metadata(permit.sight(), shared)),
-        Route::Graphs => Ok(hosted::list(permit.sight(), shared)),
+        Route::Graphs => Ok(asked::list(permit.sight(), shared)),
         Route::Graph(named) => {
-            Box::pin(hosted::ask(named, permit.sight(), head, body, shared)).await
+            Box::pin(asked::ask(named, permit.sight(), head, body, shared)).await
         }
-        Route::GraphReady(named) => hosted::ready(named, shared),
-        Route::GraphChange(named) => Box::pin(hosted::change(named, head, body, shared)).await,
+        Route::GraphReady(named) => asked::ready(named, shared),
+        Route::GraphChange(named) => Box::pin(asked::change(named, head, body, shared)).await,
         Route::OpenApi => openapi::document(permit.sight(), shared).await,
         Route::Docs => Ok(openapi::page()),
         Route::V1(V1::Alive) => Ok(v1::alive()),
@@ -166,7 +145,7 @@ async fn dispatch(
                 Ask::Register => read_body(head, body, shared).await?,
                 Ask::Status | Ask::Unregister => Bytes::new(),
             };
-            let answer = shared_memory::http(device, ask, region, &body, shared)?;
+            let answer = regions::http(device, ask, region, &body, shared)?;
             Ok(with_type(StatusCode::OK, JSON, ReplyBody::one(answer)))
         }
         Route::RepositoryIndex => {
@@ -185,85 +164,6 @@ async fn dispatch(
     }
 }
 
-async fn model_infer(
-    target: Target<'_>,
-    head: &Parts,
-    body: &mut Incoming,
-    dialect: Dialect,
-    shared: &Arc<Shared>,
-) -> Result<Reply, Failure> {
-    let version = inferring(target, shared)?;
-    let declared = dialect.header_length(head);
-    let align_at = declared.and_then(number);
-    let arrived = arrive(&version, head, body, align_at, shared).await?;
-    inferred(&version, head, declared, arrived, shared).await
-}
-
-/// The version that infers.
-///
-/// # Errors
-/// If there is none, or it gives any number of answers.
-pub fn inferring(target: Target<'_>, shared: &Shared) -> Result<Arc<Version>, Error> {
-    let version = Arc::clone(shared.table().find(target.name, target.number()?)?);
-    if version.spec.decoupled {
-        infer::refused(&version, Instant::now());
-        return Err(Error::unsupported(
-            "HTTP end point doesn't support models with decoupled transaction policy",
-        ));
-    }
-    Ok(version)
-}
-
-/// The answer to a request whose body is there, from a client or from a step of a graph; raw tensors begin
-/// where `declared` says.
-///
-/// # Errors
-/// What is wrong with the request, or what the model has to say.
-pub async fn inferred(
-    version: &Arc<Version>,
-    head: &Parts,
-    declared: Option<&[u8]>,
-    arrived: Arrived,
-    shared: &Shared,
-) -> Result<Reply, Failure> {
-    let Arrived {
-        body,
-        received,
-        traced,
-    } = arrived;
-    let parsed = declared
-        .map(|text| v2::parse_header_length(text, body.len()))
-        .transpose()
-        .and_then(|length| v2::parse_request(&body, length, &version.spec));
-    // From here on the tensors alone keep the body.
-    drop(body);
-    let attached = parsed.and_then(|mut request| {
-        shared.forward.http(head, &mut request.parameters)?;
-        shared.regions.attach(request)
-    });
-    let (request, targets) = attached.inspect_err(|_| infer::refused(version, received))?;
-    let asked = request.take_asked();
-    let mut response = infer::infer(version, request, received, traced.as_ref()).await?;
-    targets.write(&asked, &mut response)?;
-    let labels = |output: &str| version.labels.get(output).map(Vec::as_slice);
-    let answer = v2::encode_response(
-        &version.spec,
-        &version.number_text,
-        &asked,
-        &response,
-        &labels,
-    )?;
-    mark(traced.as_ref(), Point::ResponseComplete);
-    let mut reply = match head.headers.get(ACCEPT_ENCODING).and_then(wished) {
-        None => infer_reply(answer, traced),
-        Some(encoding) => compressed_reply(encoding, answer, traced).await,
-    };
-    if shared.access_log.is_some() {
-        reply.extensions_mut().insert(RequestId(asked.id));
-    }
-    Ok(reply)
-}
-
 /// The metadata of every model that may be seen and has a version that is ready.
 fn all_metadata(sight: Sight<'_>, shared: &Shared) -> Reply {
     #[derive(Serialize)]
@@ -278,40 +178,6 @@ fn all_metadata(sight: Sight<'_>, shared: &Shared) -> Reply {
         .map(|version| Model::of(&table, version, false))
         .collect();
     json(&All { models })
-}
-
-fn infer_reply(answer: v2::Answer, traced: Option<Traced>) -> Reply {
-    let body = ReplyBody::many(answer.head, answer.tail).with_trace(traced);
-    let Some(length) = answer.header_length else {
-        return with_type(StatusCode::OK, JSON, body);
-    };
-    let mut reply = with_type(StatusCode::OK, OCTETS, body);
-    reply
-        .headers_mut()
-        .insert(&HEADER_LENGTH, HeaderValue::from(length));
-    reply
-}
-
-/// The encoding that a client likes best, unless it is none.
-fn wished(accepted: &HeaderValue) -> Option<Encoding> {
-    Encoding::preferred(accepted.to_str().ok()?)
-}
-
-async fn compressed_reply(encoding: Encoding, answer: v2::Answer, traced: Option<Traced>) -> Reply {
-    let mut pieces = compression::Pieces::from_iter([answer.head.clone()]);
-    pieces.extend(answer.tail.iter().cloned());
-    let Some(short) = compression::shrink(encoding, Effort::Low, pieces).await else {
-        return infer_reply(answer, traced);
-    };
-    let short = v2::Answer {
-        head: short,
-        tail: SmallVec::new(),
-        ..answer
-    };
-    let mut reply = infer_reply(short, traced);
-    let name = HeaderValue::from_static(encoding.name());
-    reply.headers_mut().insert(CONTENT_ENCODING, name);
-    reply
 }
 
 fn model_statistics(
@@ -338,48 +204,9 @@ fn visible_index(index: &[u8], sight: Sight<'_>) -> Result<Bytes, Error> {
         .map_err(broken)
 }
 
-/// The statistics of one version, of all versions of a model, or of everything that may be seen.
-pub fn statistics_of(
-    name: Option<&str>,
-    number: Option<u64>,
-    sight: Sight<'_>,
-    shared: &Shared,
-) -> Result<Vec<ModelStatistics>, Error> {
-    let table = shared.table();
-    let Some(name) = name else {
-        return Ok(table
-            .ready()
-            .filter(|version| sight.sees(&version.spec.name))
-            .map(|version| ModelStatistics::of(version))
-            .collect());
-    };
-    let versions: Vec<&Arc<Version>> = match table.entry(name) {
-        Some(entry) => entry
-            .ready
-            .iter()
-            .filter(|v| number.is_none_or(|n| v.number == n))
-            .collect(),
-        None => Vec::new(),
-    };
-    if versions.is_empty() {
-        return Err(Error::invalid(match number {
-            Some(_) => format!("requested model version is not available for model '{name}'"),
-            None => format!("requested model '{name}' is not available"),
-        }));
-    }
-    Ok(versions
-        .into_iter()
-        .map(|version| ModelStatistics::of(version))
-        .collect())
-}
-
 fn metrics_page(shared: &Shared) -> Reply {
     let page = metrics::page(shared).into();
     with_type(StatusCode::OK, PROMETHEUS, ReplyBody::one(page))
-}
-
-fn number(text: &[u8]) -> Option<usize> {
-    str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// That all is well: Triton's servers say so by the status alone, KServe's in JSON too.
@@ -392,25 +219,4 @@ fn healthy(told: &'static [u8], shared: &Shared) -> Reply {
         ),
         false => empty(StatusCode::OK),
     }
-}
-
-/// An answer without a body.
-pub fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(ReplyBody::default());
-    *reply.status_mut() = status;
-    reply
-}
-
-/// An answer that is a JSON object.
-pub fn json(value: &impl Serialize) -> Reply {
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    with_type(StatusCode::OK, JSON, ReplyBody::one(text.into()))
-}
-
-/// An answer with a body.
-pub fn with_type(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, content_type);
-    reply
 }

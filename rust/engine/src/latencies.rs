@@ -252,6 +252,11 @@ impl Latencies {
     }
 }
 
+/// A duration as counters keep it.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

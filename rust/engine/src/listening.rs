@@ -11,16 +11,13 @@ use std::time::Duration;
 use std::{fs, net};
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::connection::{self, Door};
-use crate::server::{Order, Shared};
+use crate::door::{Protocol, UNIX};
+use crate::tls::Tls;
 
 /// Connections that may wait to be accepted, as Triton's.
 const BACKLOG: i32 = 1024;
-/// What an address begins with that is a file.
-pub const UNIX: &str = "unix:";
 /// How long to wait when the system has no more file descriptors to give.
 pub const OUT_OF_FILES: Duration = Duration::from_millis(50);
 
@@ -105,7 +102,11 @@ impl Accepted {
 }
 
 impl Stream {
-    fn leave(self) -> io::Result<Accepted> {
+    /// The same, for another thread.
+    ///
+    /// # Errors
+    /// If this thread's event queue does not let it go.
+    pub fn leave(self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(stream) => stream.into_std().map(Accepted::Tcp),
             Self::Unix(stream) => stream.into_std().map(Accepted::Unix),
@@ -163,69 +164,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Accepts connections until the engine drains and deals them out to the I/O threads in turn.
-pub async fn accept(
-    port: Port,
-    door: Door,
-    shared: Arc<Shared>,
-    peers: Vec<mpsc::UnboundedSender<Order>>,
-) {
-    let Ok(listener) = Listener::of(port) else {
-        return;
-    };
-    let mut draining = shared.draining();
-    let mut turn = (0..peers.len()).cycle();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = connection::drain_begins(&mut draining) => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(stream) if shared.connection_began() => match turn.next() {
-                None | Some(0) => {
-                    let shared = Arc::clone(&shared);
-                    tokio::spawn(connection::serve(stream, door.clone(), shared));
-                }
-                Some(other) => deal(stream, &door, &shared, peers.get(other)),
-            },
-            Ok(_) => {}
-            Err(why) if is_of_one_connection(&why) => {}
-            Err(_) => tokio::time::sleep(OUT_OF_FILES).await,
-        }
-    }
-}
-
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, #[allow(dead_code)] SocketFile),
-}
-
-impl Listener {
-    fn of(port: Port) -> io::Result<Self> {
-        Ok(match port {
-            Port::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Port::Unix(listener, file) => Self::Unix(UnixListener::from_std(listener)?, file),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
-            Self::Unix(listener, _) => Stream::Unix(listener.accept().await?.0),
-        })
-    }
-}
-
-fn deal(stream: Stream, door: &Door, shared: &Shared, peer: Option<&mpsc::UnboundedSender<Order>>) {
-    let sent = stream
-        .leave()
-        .ok()
-        .zip(peer)
-        .is_some_and(|(stream, peer)| peer.send(Order::Serve(stream, door.clone())).is_ok());
-    if !sent {
-        shared.connection_ended();
-    }
+/// What a port leads to.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// What it is spoken through, if not in the open.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Errors of `accept` that concern the connection that was about to be accepted, not the listener.

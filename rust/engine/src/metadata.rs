@@ -2,14 +2,19 @@
 //! What a server and its models say about themselves, for both protocols.
 #![allow(missing_docs)] // Names are those of the protocol (`spec/triton.md` 1.3, 7.2).
 
+use crate::statistics::MemoryUsage;
 use nerite_logic::spec::{IoSpec, ModelSpec};
 use serde::{Serialize, Serializer};
 
 use crate::options::Options;
 use crate::response_statistics::{AtPlace, Tally};
+use crate::routes::guard::Sight;
+use crate::shared::Shared;
 use crate::statistics::{Spent, Statistics};
 use crate::table::Table;
 use crate::version::Version;
+use nerite_logic::Error;
+use std::sync::Arc;
 
 /// The answer to `GET /v2`.
 #[derive(Serialize)]
@@ -152,16 +157,6 @@ impl From<AtPlace> for ResponseStatistics {
     }
 }
 
-/// Memory that a model holds, as its backend tells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct MemoryUsage {
-    /// `CPU`, `CPU_PINNED` or `GPU`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub id: i64,
-    pub byte_size: u64,
-}
-
 /// One entry of the statistics extension (`spec/triton.md` 7.2).
 #[derive(Serialize)]
 pub struct ModelStatistics {
@@ -245,4 +240,39 @@ impl ModelStatistics {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// The statistics of one version, of all versions of a model, or of everything that may be seen.
+pub fn statistics_of(
+    name: Option<&str>,
+    number: Option<u64>,
+    sight: Sight<'_>,
+    shared: &Shared,
+) -> Result<Vec<ModelStatistics>, Error> {
+    let table = shared.table();
+    let Some(name) = name else {
+        return Ok(table
+            .ready()
+            .filter(|version| sight.sees(&version.spec.name))
+            .map(|version| ModelStatistics::of(version))
+            .collect());
+    };
+    let versions: Vec<&Arc<Version>> = match table.entry(name) {
+        Some(entry) => entry
+            .ready
+            .iter()
+            .filter(|v| number.is_none_or(|n| v.number == n))
+            .collect(),
+        None => Vec::new(),
+    };
+    if versions.is_empty() {
+        return Err(Error::invalid(match number {
+            Some(_) => format!("requested model version is not available for model '{name}'"),
+            None => format!("requested model '{name}' is not available"),
+        }));
+    }
+    Ok(versions
+        .into_iter()
+        .map(|version| ModelStatistics::of(version))
+        .collect())
 }

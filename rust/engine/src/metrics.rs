@@ -8,9 +8,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::custom_metrics;
+use crate::custom_metrics::{self, pair};
 use crate::latencies::{Buckets, FIRST_RESPONSE, Summary};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::statistics::{Failure, Histogram, LATENCY_BOUNDS_US, REASONS, Statistics};
 use crate::version::Version;
 
@@ -315,21 +315,6 @@ fn labels(version: &Arc<Version>) -> String {
         pair(&mut labels, tag, value);
     }
     labels
-}
-
-/// Adds a label with its value in quotes.
-pub(crate) fn pair(labels: &mut String, name: &str, value: &str) {
-    labels.push_str(name);
-    labels.push_str("=\"");
-    for character in value.chars() {
-        match character {
-            '\\' => labels.push_str("\\\\"),
-            '"' => labels.push_str("\\\""),
-            '\n' => labels.push_str("\\n"),
-            other => labels.push(other),
-        }
-    }
-    labels.push('"');
 }
 
 /// A number as Prometheus reads it.

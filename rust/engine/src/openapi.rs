@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::body::ReplyBody;
 use crate::failure::Failure;
 use crate::graph::hosted;
-use crate::http::{JSON, Reply, with_type};
 use crate::metadata::{Model, Server};
+use crate::reply::{JSON, Reply, with_type};
 use crate::routes::guard::Sight;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// The page may ask this server, and nobody else.
@@ -61,7 +61,7 @@ pub async fn document(sight: Sight<'_>, shared: &Arc<Shared>) -> Result<Reply, F
         let described = Described {
             server: Server::of(&shared.options),
             models: models.collect(),
-            graphs: hosted::seen(sight, shared),
+            graphs: shared.graphs.seen(sight),
         };
         serde_json::to_vec(&described).unwrap_or_default()
     };

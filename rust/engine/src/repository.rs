@@ -16,7 +16,7 @@ use proto::repository_parameter::Choice;
 use serde_json::{Map, Value, json};
 
 use crate::routes::guard::Sight;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 const fn verb(load: bool) -> &'static str {
     match load {

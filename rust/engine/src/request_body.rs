@@ -15,7 +15,7 @@ use nerite_logic::wire::compression::Encoding;
 use crate::compression;
 use crate::failure::Failure;
 use crate::reading::{Align, Reading, Unreadable, read};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::trace::{Point, Traced, mark};
 use crate::version::Version;
 
@@ -41,7 +41,7 @@ pub async fn arrive(
     shared: &Shared,
 ) -> Result<Arrived, Failure> {
     let encoding = encoding(&head.headers)?;
-    let traced = shared.tracer.sample(version, &head.headers, false);
+    let traced = shared.tracer.sample(version.traced(), &head.headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
     let body = decoded(encoding, head, body, align_at, shared).await?;
     mark(traced.as_ref(), Point::ReceiveEnd);
@@ -59,7 +59,7 @@ pub fn at_once(
     body: Bytes,
     shared: &Shared,
 ) -> Arrived {
-    let traced = shared.tracer.sample(version, headers, false);
+    let traced = shared.tracer.sample(version.traced(), headers, false);
     mark(traced.as_ref(), Point::ReceiveStart);
     mark(traced.as_ref(), Point::ReceiveEnd);
     Arrived {

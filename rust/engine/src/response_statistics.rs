@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::statistics::nanoseconds;
+use crate::latencies::nanoseconds;
 
 /// Places that are told apart. Later responses are counted in none: the page would grow with every stream
 /// that is longer than those before.

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::http::{Reply, empty, json};
+use crate::reply::{Reply, empty, json};
 use crate::request_body::read_body;
 use crate::routes::doors::{Hosted, target_model};
 use crate::routes::guard::Sight;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 /// A model in a list; one that is not ready has neither member.
 #[derive(Default, Serialize)]

@@ -1,142 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: I/O threads, ports, the live table, and a polite end.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use nerite_logic::Error;
 use nerite_logic::spec::ModelSpec;
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{mpsc, watch};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
-use crate::access_log::AccessLog;
+use crate::accepting::{self, Order};
 use crate::arrival;
-use crate::cache::Cache;
-use crate::connection::{self, Door};
-use crate::control::Control;
-use crate::forward::Forward;
+use crate::connection::{self};
 use crate::gateway::upstream;
-use crate::graph::hosted::Graphs;
 use crate::lane::{self, Lanes};
 use crate::latencies::Latencies;
-use crate::listening::{self, Accepted, Port};
+use crate::listening::Door;
+use crate::listening::Port;
 use crate::options::Options;
 use crate::rate_limit::{Places, RateLimit};
-use crate::routes::guard::Guard;
-use crate::shared_memory::Regions;
+use crate::shared::Shared;
 use crate::statistics::Statistics;
-use crate::table::{Entry, Table};
+use crate::table::Entry;
 use crate::timekeeper::Timekeeper;
-use crate::trace::Tracer;
 use crate::version::{Labels, Surroundings, Version};
-
-/// What all threads of an engine share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The options it was made with.
-    pub options: Options,
-    /// Calls for the control plane.
-    pub control: Control,
-    /// The lanes between I/O threads and instances.
-    pub lanes: Arc<Lanes>,
-    /// The shared memory that clients registered.
-    pub regions: Regions,
-    /// The response cache, if there is one.
-    pub cache: Option<Arc<Cache>>,
-    /// Decides which requests are traced.
-    pub tracer: Arc<Tracer>,
-    /// The access log, if there is one.
-    pub access_log: Option<Arc<AccessLog>>,
-    /// Who may ask for what.
-    pub guard: Guard,
-    /// Which headers models see.
-    pub forward: Forward,
-    /// The InferenceGraphs that it runs.
-    pub graphs: Graphs,
-    /// Calls of Python by instances, counted by the binding.
-    pub gil_acquisitions: AtomicU64,
-    /// Inputs that reached a backend without a copy.
-    pub borrowed_inputs: AtomicU64,
-    /// Bytes copied into batch buffers.
-    pub gathered_bytes: AtomicU64,
-    table: Arc<ArcSwap<Table>>,
-    ready: watch::Sender<bool>,
-    /// Open connections.
-    connections: AtomicUsize,
-    /// Connections refused because there were too many.
-    refused_connections: AtomicU64,
-    draining: watch::Sender<bool>,
-    /// Every version that was ever made and is still alive, for the end.
-    versions: Mutex<Vec<Weak<Version>>>,
-    quiet: Mutex<()>,
-    /// Rung when a connection ends.
-    ended: Condvar,
-}
-
-impl Shared {
-    /// The table as it is now.
-    pub fn table(&self) -> arc_swap::Guard<Arc<Table>> {
-        self.table.load()
-    }
-
-    /// Whether the server is ready and not about to end.
-    pub fn is_ready(&self) -> bool {
-        *self.ready.borrow() && !*self.draining.borrow()
-    }
-
-    /// A watch of whether the server is ready.
-    pub fn readiness(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
-    }
-
-    /// A watch that turns true when the engine drains.
-    pub fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Connections refused because there were too many.
-    pub fn refused_connections(&self) -> u64 {
-        self.refused_connections.load(Ordering::Relaxed)
-    }
-
-    /// Counts a connection in; `false` if there are too many already.
-    pub(crate) fn connection_began(&self) -> bool {
-        if self.connections.fetch_add(1, Ordering::Relaxed) < self.options.max_connections {
-            return true;
-        }
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        self.refused_connections.fetch_add(1, Ordering::Relaxed);
-        false
-    }
-
-    pub(crate) fn connection_ended(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        if *self.draining.borrow() {
-            let _quiet = self.quiet.lock();
-            self.ended.notify_all();
-        }
-    }
-}
-
-/// What an I/O thread is told.
-#[derive(Debug)]
-pub enum Order {
-    /// Accept connections on this port.
-    Accept(Port, Door),
-    /// Serve this connection.
-    Serve(Accepted, Door),
-    /// End.
-    Stop,
-}
 
 #[derive(Debug)]
 struct IoThread {
@@ -163,41 +52,8 @@ impl Engine {
     pub fn start(options: Options) -> Result<Self, Error> {
         let count = options.thread_count();
         let lanes = Arc::new(Lanes::new(count));
-        let access_log = match options.access_log.as_str() {
-            "" => None,
-            path => Some(Arc::new(AccessLog::open(path, options.access_log_json)?)),
-        };
-        let guard = Guard::new(
-            &options.http_restricted,
-            &options.grpc_restricted,
-            options.remote_management,
-        )
-        .with_doors(options.doors.clone());
-        let forward = Forward::new(&options)?;
         let rate_limit = options.rate_limit.clone().map(RateLimit::new);
-        let shared = Arc::new(Shared {
-            cache: Cache::new(options.cache_bytes),
-            options,
-            regions: Regions::default(),
-            guard,
-            forward,
-            graphs: Graphs::default(),
-            tracer: Arc::default(),
-            access_log,
-            control: Control::default(),
-            lanes,
-            gil_acquisitions: AtomicU64::new(0),
-            borrowed_inputs: AtomicU64::new(0),
-            gathered_bytes: AtomicU64::new(0),
-            table: Arc::default(),
-            ready: watch::Sender::new(false),
-            connections: AtomicUsize::new(0),
-            refused_connections: AtomicU64::new(0),
-            draining: watch::Sender::new(false),
-            versions: Mutex::default(),
-            quiet: Mutex::new(()),
-            ended: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new(options, lanes)?);
         let channels: Vec<_> = (0..count).map(|_| mpsc::unbounded_channel()).collect();
         let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
         let mut threads = Vec::with_capacity(count);
@@ -388,7 +244,7 @@ fn run_io_thread(
             match order {
                 Order::Accept(port, door) => {
                     let (shared, peers) = (Arc::clone(&shared), peers.clone());
-                    tokio::spawn(listening::accept(port, door, shared, peers));
+                    tokio::spawn(accepting::accept(port, door, shared, peers));
                 }
                 Order::Serve(stream, door) => match stream.here() {
                     Ok(stream) => {

@@ -14,7 +14,7 @@ use nerite_logic::wire::grpc::messages as proto;
 use proto::setting_value::Parameter;
 use serde_json::{Value, json};
 
-use crate::server::Shared;
+use crate::shared::Shared;
 
 /// What an HTTP request for settings asks the control plane; `body` is that of a POST.
 ///

@@ -5,6 +5,7 @@
 //! They are read by the statistics extension (`spec/triton.md` 7.2) and by [`crate::metrics`]. Where
 //! Triton counts nowhere (full queues, invalid requests), Nerite counts too.
 
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use nerite_logic::{Code, Error};
 use parking_lot::Mutex;
 
 use crate::latencies::Latencies;
+use crate::latencies::nanoseconds;
 use crate::response_statistics::ResponseStatistics;
 
 /// A count of events and the time they took together.
@@ -40,11 +42,6 @@ impl Spent {
     pub fn nanoseconds(&self) -> u64 {
         self.nanoseconds.load(Ordering::Relaxed)
     }
-}
-
-/// A duration as counters keep it.
-pub(crate) fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Upper bounds of the latency buckets in microseconds: 1-2-5 steps from 50 us to 10 s.
@@ -297,6 +294,18 @@ impl Statistics {
     pub fn last_inference_ms(&self) -> u64 {
         self.last_inference_ms.load(Ordering::Relaxed)
     }
+}
+
+/// Memory that a model holds, as its backend tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryUsage {
+    /// `CPU`, `CPU_PINNED` or `GPU`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Which of its kind.
+    pub id: i64,
+    /// Bytes.
+    pub byte_size: u64,
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
 
-use crate::connection::Protocol;
+use crate::door::Protocol;
 
 /// How often files are looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use nerite_logic::message::Tensor;
 use parking_lot::{Condvar, Mutex};
 
 use crate::sampling::{Rule, RuleOptions, Settings, is_context};
-use crate::version::Version;
+use nerite_logic::spec::ModelSpec;
 
 /// Finished traces that may wait for the control plane.
 const WAITING: usize = 4_096;
@@ -177,7 +177,7 @@ impl Tracer {
     /// A trace for a request that is sampled.
     pub fn sample(
         self: &Arc<Self>,
-        version: &Version,
+        (spec, number): (&ModelSpec, u64),
         headers: &HeaderMap,
         is_grpc: bool,
     ) -> Option<Traced> {
@@ -185,7 +185,7 @@ impl Tracer {
             return None;
         }
         let rules = self.rules.load();
-        let rule = rules.by_model.get(&*version.spec.name);
+        let rule = rules.by_model.get(&*spec.name);
         let rule = rule.or_else(|| rules.by_model.get(""))?;
         if !rule.is_on() {
             return None;
@@ -200,17 +200,17 @@ impl Tracer {
             is_grpc,
             state: parent.as_ref().and_then(|_| text("tracestate")),
             parent,
-            ..self.begin(rule, version)
+            ..self.begin(rule, spec, number)
         })))
     }
 
-    fn begin(self: &Arc<Self>, rule: &Arc<Rule>, version: &Version) -> Trace {
+    fn begin(self: &Arc<Self>, rule: &Arc<Rule>, spec: &ModelSpec, number: u64) -> Trace {
         Trace {
             id: self.next_id.fetch_add(1, Relaxed) + 1,
             rule: Arc::clone(rule),
             is_grpc: false,
-            model: version.spec.name.clone(),
-            version: version.number,
+            model: spec.name.clone(),
+            version: number,
             parent_id: 0,
             state: None,
             parent: None,
@@ -293,11 +293,11 @@ pub struct Trace {
 
 impl Trace {
     /// The trace of a step that this request takes.
-    pub fn child(&self, version: &Version) -> Traced {
+    pub fn child(&self, spec: &ModelSpec, number: u64) -> Traced {
         Traced(Arc::new(Trace {
             is_grpc: self.is_grpc,
             parent_id: self.id,
-            ..self.tracer.begin(&self.rule, version)
+            ..self.tracer.begin(&self.rule, spec, number)
         }))
     }
 

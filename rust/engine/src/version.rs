@@ -21,8 +21,8 @@ use crate::ensemble::Ensemble;
 use crate::instance::Work;
 use crate::lane::{Done, Lanes, Pending};
 use crate::line::{Line, complete};
-use crate::metadata::MemoryUsage;
 use crate::rate_limit::{Places, Turn};
+use crate::statistics::MemoryUsage;
 use crate::statistics::{Failure, Statistics};
 use crate::table::Table;
 use crate::timekeeper::Timekeeper;
@@ -99,6 +99,11 @@ struct Queue {
 }
 
 impl Version {
+    /// Who it is, for a trace.
+    pub fn traced(&self) -> (&ModelSpec, u64) {
+        (&self.spec, self.number)
+    }
+
     /// A version that accepts requests at once.
     #[must_use]
     pub fn new(

@@ -60,7 +60,7 @@ impl Step {
     ) -> Self {
         let mut step = Self {
             call,
-            traced: parent.map(|parent| parent.child(&version)),
+            traced: parent.map(|parent| parent.child(&version.spec, version.number)),
             version,
             state: State::Refused(Error::internal("a step that was not begun")),
             timings,

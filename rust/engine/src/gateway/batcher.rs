@@ -1,102 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! V1 requests of many callers joined into one. Callers share a batch if they ask the same path; a batch goes
-//! when it is full or its first caller has waited long enough. Requests that say more than their instances
-//! go alone, as they are.
+//! V1 requests of many callers joined into one, and its answer shared out. Requests that say more than their
+//! instances go alone, as they are.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
 use nerite_logic::gateway::batching::{Part, joined, part_of, split};
 use nerite_logic::gateway::failure::{Failure, Kind};
-use nerite_logic::gateway::table;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
-use super::bodies::{Outgoing, Reply, collected};
+use super::batch::{Batch, Batcher, Caller, Outcome};
+use super::bodies::{Reply, collected};
 use super::failures;
-use super::live::{Component, Speech};
-use super::proxy::forward;
-use super::server::Shared;
-
-/// What the path of a prediction ends with.
-const PREDICT: &str = ":predict";
-
-/// The batches of one component that are still open.
-#[derive(Debug)]
-pub struct Batcher {
-    max_size: usize,
-    max_latency: Duration,
-    /// By path.
-    open: Mutex<HashMap<String, Batch>>,
-}
-
-/// Status and body, or why there is none.
-type Outcome = Result<(u16, Bytes), Failure>;
-
-#[derive(Debug)]
-struct Batch {
-    id: Uuid,
-    size: usize,
-    callers: Vec<Caller>,
-}
-
-#[derive(Debug)]
-struct Caller {
-    part: Part,
-    answer: oneshot::Sender<Outcome>,
-}
-
-impl Batcher {
-    /// A batcher as the table describes it.
-    pub fn new(written: &table::Batcher) -> Self {
-        Self {
-            max_size: written.max_batch_size,
-            max_latency: Duration::from_millis(written.max_latency_ms),
-            open: Mutex::default(),
-        }
-    }
-
-    /// Whether requests of this kind are joined.
-    pub fn takes(method: &Method, path: &str) -> bool {
-        method == Method::POST && path.ends_with(PREDICT)
-    }
-
-    /// Adds a caller: a batch that is now full, or the id of one that has just begun.
-    fn add(&self, path: &str, caller: Caller) -> (Option<Batch>, Option<Uuid>) {
-        let mut open = self.open.lock();
-        let mut begun = None;
-        let batch = open.entry(path.to_owned()).or_insert_with(|| {
-            let id = Uuid::new_v4();
-            begun = Some(id);
-            Batch {
-                id,
-                size: 0,
-                callers: Vec::new(),
-            }
-        });
-        batch.size += caller.part.count;
-        batch.callers.push(caller);
-        match batch.size >= self.max_size {
-            true => (open.remove(path), None),
-            false => (None, begun),
-        }
-    }
-
-    /// Takes a batch whose time is over, unless it has gone already.
-    fn overdue(&self, path: &str, id: Uuid) -> Option<Batch> {
-        let mut open = self.open.lock();
-        match open.get(path) {
-            Some(batch) if batch.id == id => open.remove(path),
-            _ => None,
-        }
-    }
-}
+use super::forward::forward;
+use super::live::Component;
+use super::outgoing::Outgoing;
+use super::shared::Shared;
+use super::speech::Speech;
 
 /// What a caller's body brings to a batch; nothing if it goes alone.
 ///

@@ -12,9 +12,10 @@ use nerite_logic::wire::grpc::Arrival;
 use tokio::net::TcpStream;
 
 use super::proxy::{self, Origin};
-use super::server::Shared;
+use super::shared::Shared;
 use crate::arrival::{Progress, Watched};
-use crate::connection::{drain_begins, follow, http2};
+use crate::connection::{follow, http2};
+use crate::door::drain_begins;
 use crate::listening::{OUT_OF_FILES, is_of_one_connection};
 
 /// How HTTP/2 begins; no method of HTTP/1.1 does.

@@ -6,9 +6,10 @@ use nerite_logic::gateway::failure::Failure;
 use nerite_logic::gateway::graph::{Stopped, Target};
 use nerite_logic::gateway::headers::host_of;
 
-use super::live::{Live, Speech};
-use super::proxy::forward;
-use super::server::Shared;
+use super::forward::forward;
+use super::live::Live;
+use super::shared::Shared;
+use super::speech::Speech;
 use crate::graph::outside::{request, send, taken};
 use crate::graph::{Asked, Boxed, Call, Outcome, Steps, run};
 

@@ -14,9 +14,10 @@ use nerite_logic::gateway::weights::Shares;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::batcher::Batcher;
+use super::batch::Batcher;
 use super::gate::{self, Gate};
-use super::payload_log::Sink;
+use super::speech::Speech;
+use super::told::Sink;
 use crate::graph::Flow;
 
 /// One state of the routes. Replaced as a whole; requests under way keep theirs.
@@ -100,15 +101,6 @@ pub struct Replica {
     grpc: Option<Arc<str>>,
     /// Requests that it works on.
     in_flight: AtomicUsize,
-}
-
-/// What is spoken to a component.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
-    /// HTTP/1.1.
-    Http,
-    /// gRPC.
-    Grpc,
 }
 
 /// Replicas to try, in this order.

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,69 +15,11 @@ use tokio::sync::{mpsc, watch};
 use super::connections;
 use super::live::Live;
 use super::options::GatewayOptions;
-use super::payload_log::PayloadLog;
+use super::payload_log;
+use super::shared::{Counters, Shared};
 use super::upstream::{self, Reach};
 use crate::arrival::sweep;
 use crate::listening::open_tcp;
-
-/// What all threads of a gateway share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The options it was made with.
-    pub options: GatewayOptions,
-    /// The routes as they are now.
-    pub live: ArcSwap<Live>,
-    /// What happened so far.
-    pub counters: Counters,
-    /// How components are reached.
-    pub reach: Reach,
-    /// Tells sinks of payloads.
-    pub payload_log: PayloadLog,
-    connections: AtomicUsize,
-    draining: watch::Sender<bool>,
-    quiet: Mutex<()>,
-    /// Rung when a connection ends while the gateway drains.
-    ended: Condvar,
-}
-
-/// Counts for metrics and tests.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Requests that came.
-    pub requests: AtomicU64,
-    /// Requests that the gateway itself had to answer with an error.
-    pub failures: AtomicU64,
-    /// Client connections refused because there were too many.
-    pub refused: AtomicU64,
-    /// Batches of joined requests that were sent.
-    pub batches: AtomicU64,
-}
-
-impl Shared {
-    /// A watch that turns true when the gateway drains.
-    pub fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
-    }
-
-    /// Counts a connection in; `false` if there are too many already.
-    pub fn connection_began(&self) -> bool {
-        if self.connections.fetch_add(1, Ordering::Relaxed) < self.options.max_connections {
-            return true;
-        }
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        self.counters.refused.fetch_add(1, Ordering::Relaxed);
-        false
-    }
-
-    /// Counts a connection out.
-    pub fn connection_ended(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        if *self.draining.borrow() {
-            let _quiet = self.quiet.lock();
-            self.ended.notify_all();
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Order {
@@ -106,7 +48,7 @@ impl Gateway {
     /// If the system gives no threads.
     pub fn start(options: GatewayOptions) -> Result<Self, Error> {
         let count = options.io_threads;
-        let (payload_log, teller) = PayloadLog::start(options.connect_timeout())?;
+        let (payload_log, teller) = payload_log::start(options.connect_timeout())?;
         let shared = Arc::new(Shared {
             payload_log,
             reach: Reach::new(options.connect_timeout()),

@@ -18,10 +18,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::bodies::Outgoing;
-use super::live::Speech;
+use super::outgoing::Outgoing;
 use super::secure::{TLS, secured};
-use crate::listening::UNIX;
+use super::speech::Speech;
+use crate::door::UNIX;
 use crate::small_writes::InOnePiece;
 
 /// Servers close connections that are idle for long (uvicorn: 5 s); ours is faster, so that a request

@@ -9,29 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
-use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
 use nerite_logic::Error;
 use nerite_logic::gateway::graph::{Node, Step, Target as Place, digest};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::own::Own;
-use super::{Asked, Flow, header_length};
-use crate::access_log::RequestId;
-use crate::body::ReplyBody;
-use crate::failure::Failure;
-use crate::gateway::hops;
+use super::Flow;
 use crate::gateway::upstream::Reach;
-use crate::http::{Reply, empty, json};
-use crate::request_body::{read_aligned, read_body};
 use crate::routes::guard::Sight;
 use crate::routes::{NAMESPACE, Named, Route, V1};
-use crate::server::Shared;
-use crate::v1::request_id;
 
 /// How long somebody else may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The graphs of a server, and how their steps reach others.
 #[derive(Debug)]
 pub struct Graphs {
-    table: ArcSwap<Hosted>,
+    pub(super) table: ArcSwap<Hosted>,
     /// Held while the table is replaced, so that two replacements do not undo each other.
     changing: Mutex<()>,
     /// How steps that name a URL are asked.
@@ -129,6 +115,12 @@ impl Graphs {
         self.table.load().told(|_| true)
     }
 
+    /// Those of which somebody may ask every model.
+    pub fn seen(&self, sight: Sight<'_>) -> Vec<Told> {
+        let table = self.table.load();
+        table.told(|graph| sight.is_whole() || table.admits(graph, sight).is_ok())
+    }
+
     /// Connections to others that steps have opened.
     pub fn opened(&self) -> u64 {
         self.reach.opened.load(Ordering::Relaxed)
@@ -147,7 +139,7 @@ impl Hosted {
             .ok_or_else(|| self.unknown(named))
     }
 
-    fn unknown(&self, named: Named<'_>) -> Error {
+    pub(super) fn unknown(&self, named: Named<'_>) -> Error {
         let (namespace, name) = (named.namespace, named.name);
         let graphs = self.0.get(NAMESPACE);
         let hint = match graphs.is_some_and(|graphs| graphs.contains_key(namespace)) {
@@ -159,7 +151,7 @@ impl Hosted {
         Error::not_found(format!("graph '{namespace}/{name}' is not known; {hint}"))
     }
 
-    fn told(&self, seen: impl Fn(&Arc<OwnGraph>) -> bool) -> Vec<Told> {
+    pub(super) fn told(&self, seen: impl Fn(&Arc<OwnGraph>) -> bool) -> Vec<Told> {
         let all = self.0.iter().flat_map(|(namespace, graphs)| {
             graphs
                 .iter()
@@ -175,7 +167,7 @@ impl Hosted {
     }
 
     /// Whether somebody may ask every model of a graph, and of the graphs in it.
-    fn admits(&self, graph: &Arc<OwnGraph>, sight: Sight<'_>) -> Result<(), Error> {
+    pub(super) fn admits(&self, graph: &Arc<OwnGraph>, sight: Sight<'_>) -> Result<(), Error> {
         let mut graphs = vec![graph];
         let mut looked = 0;
         while let Some(graph) = graphs.get(looked).copied() {
@@ -214,109 +206,4 @@ impl OwnGraph {
         let nodes = self.flow.nodes().iter();
         nodes.flat_map(|node| node.steps.iter().map(move |step| (node, step)))
     }
-}
-
-/// The graphs of which somebody may ask every model.
-pub fn seen(sight: Sight<'_>, shared: &Shared) -> Vec<Told> {
-    let table = shared.graphs.table.load();
-    table.told(|graph| sight.is_whole() || table.admits(graph, sight).is_ok())
-}
-
-/// The same, as an answer.
-pub fn list(sight: Sight<'_>, shared: &Shared) -> Reply {
-    #[derive(Serialize)]
-    struct List {
-        graphs: Vec<Told>,
-    }
-    let graphs = seen(sight, shared);
-    json(&List { graphs })
-}
-
-/// That a graph is there.
-///
-/// # Errors
-/// If it is not.
-pub fn ready(named: Named<'_>, shared: &Shared) -> Result<Reply, Failure> {
-    shared.graphs.table.load().find(named)?;
-    Ok(empty(StatusCode::OK))
-}
-
-/// Answers a request by a graph.
-///
-/// # Errors
-/// If there is no such graph, whoever asks may not ask it, or it takes too long.
-pub async fn ask(
-    named: Named<'_>,
-    sight: Sight<'_>,
-    head: &Parts,
-    body: &mut Incoming,
-    shared: &Arc<Shared>,
-) -> Result<Reply, Failure> {
-    let graphs = shared.graphs.table.load_full();
-    let graph = graphs.find(named)?;
-    if !sight.is_whole() {
-        graphs.admits(graph, sight)?;
-    }
-    let body = read_aligned(head, body, header_length(&head.headers), shared).await?;
-    let own = Own {
-        shared,
-        graphs: &graphs,
-    };
-    let asked = asked(head, body, sight, shared);
-    let answered = super::answer(&graph.flow, asked, &own, ReplyBody::one).await;
-    let mut reply = answered.map_err(|late| {
-        let text = format!("graph '{}/{}': {late}", named.namespace, named.name);
-        Failure::Status(StatusCode::GATEWAY_TIMEOUT, text)
-    })?;
-    if shared.access_log.is_some() {
-        let id = RequestId(request_id(&head.headers));
-        reply.extensions_mut().insert(id);
-    }
-    Ok(reply)
-}
-
-/// What the graph looks at. The body is no longer as it was sent, so nothing says that it is; and what
-/// opened this server is for no other.
-fn asked(head: &Parts, body: Bytes, sight: Sight<'_>, shared: &Shared) -> Asked {
-    let mut headers = head.headers.clone();
-    hops::strip(&mut headers);
-    headers.remove(CONTENT_ENCODING);
-    headers.remove(ACCEPT_ENCODING);
-    if sight.is_keyed() {
-        headers.remove(AUTHORIZATION);
-    }
-    for group in &shared.options.http_restricted {
-        headers.remove(&group.header);
-    }
-    Asked::of(headers, body)
-}
-
-/// Puts a graph, or deletes it.
-///
-/// # Errors
-/// If the body is no graph, or there is none to delete.
-pub async fn change(
-    named: Named<'_>,
-    head: &Parts,
-    body: &mut Incoming,
-    shared: &Shared,
-) -> Result<Reply, Failure> {
-    let graphs = &shared.graphs;
-    if head.method == Method::DELETE {
-        if !graphs.remove(named.namespace, named.name) {
-            return Err(graphs.table.load().unknown(named).into());
-        }
-        return Ok(json(&serde_json::json!({})));
-    }
-    let written = read_body(head, body, shared).await?;
-    let replaced = graphs.put(named.namespace, named.name, &written)?;
-    let mut reply = json(&Told {
-        namespace: named.namespace.to_owned(),
-        name: named.name.to_owned(),
-        digest: digest(&written),
-    });
-    if !replaced {
-        *reply.status_mut() = StatusCode::CREATED;
-    }
-    Ok(reply)
 }

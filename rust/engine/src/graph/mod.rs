@@ -3,6 +3,7 @@
 //! means is decided in `nerite_logic::gateway::graph`; who answers it is whoever runs the graph ([`Steps`]):
 //! the gateway asks components, a server its own models.
 
+pub mod asked;
 pub mod hosted;
 pub mod outside;
 mod own;
@@ -26,7 +27,7 @@ use nerite_logic::gateway::propagation::Propagation;
 use nerite_logic::gateway::weights::Shares;
 use parking_lot::Mutex;
 
-use crate::http::HEADER_LENGTH;
+use crate::reply::HEADER_LENGTH;
 
 /// Where a graph says that it is there.
 pub const READY: &str = "/readyz";

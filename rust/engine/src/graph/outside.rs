@@ -9,9 +9,10 @@ use nerite_logic::gateway::graph::{Answer, Stopped};
 use nerite_logic::gateway::payload::Payload;
 
 use super::{Call, Outcome, header_length, headers_of};
-use crate::gateway::bodies::{Outgoing, Reply, collected};
-use crate::gateway::live::Speech;
+use crate::gateway::bodies::{Reply, collected};
+use crate::gateway::outgoing::Outgoing;
 use crate::gateway::secure::TLS;
+use crate::gateway::speech::Speech;
 use crate::gateway::upstream::{self, Reach, Unanswered};
 
 /// What a step sends.

@@ -12,12 +12,12 @@ use super::hosted::Hosted;
 use super::outside::{request, send, taken};
 use super::{Asked, Boxed, Call, Outcome, Steps, header_length, headers_of, run};
 use crate::failure::Failure;
-use crate::http::{self, HEADER_LENGTH, Reply};
+use crate::reply::{HEADER_LENGTH, Reply};
 use crate::request_body::at_once;
 use crate::routes::doors::Dialect;
 use crate::routes::{Named, Route, Target, V1};
-use crate::server::Shared;
-use crate::v1;
+use crate::shared::Shared;
+use crate::{v1, v2};
 
 /// What the path of a step may be.
 const ACCEPTED: &str = "a path of this server is /v1/models/NAME:predict, /v2/models/NAME/infer, the same \
@@ -76,12 +76,12 @@ impl Own<'_> {
     }
 
     async fn infer(&self, target: Target<'_>, call: Call<'_>) -> Result<Reply, Failure> {
-        let version = http::inferring(target, self.shared)?;
+        let version = v2::inferring(target, self.shared)?;
         let head = head(headers_of(&call));
         let arrived = at_once(&version, &head.headers, call.input.body, self.shared);
         let declared = head.headers.get(&HEADER_LENGTH);
         let declared = declared.map(hyper::header::HeaderValue::as_bytes);
-        http::inferred(&version, &head, declared, arrived, self.shared).await
+        v2::inferred(&version, &head, declared, arrived, self.shared).await
     }
 
     async fn graph(&self, named: Named<'_>, call: Call<'_>) -> Outcome {

@@ -2,7 +2,7 @@
 //! The families of the response cache: Triton's, by their names.
 
 use super::{Counter, Page, counters, micros};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::version::Version;
 
 /// Counters of models that cache.

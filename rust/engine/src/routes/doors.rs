@@ -7,7 +7,7 @@ use hyper::{HeaderMap, Method};
 use serde::Deserialize;
 
 use super::{Ask, Route, Target};
-use crate::connection::Protocol;
+use crate::door::Protocol;
 
 const TARGET_MODEL: &str = "x-amzn-sagemaker-target-model";
 

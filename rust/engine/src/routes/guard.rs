@@ -20,7 +20,7 @@ use nerite_logic::{Code, Error};
 
 use super::doors::{Dialect, Doors};
 use super::{Route, Rpc};
-use crate::connection::Protocol;
+use crate::door::Protocol;
 
 /// Headers with which a proxy says that somebody else asks, or a browser that a web page does. They can be
 /// made up, but only to be trusted less.

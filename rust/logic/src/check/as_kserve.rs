@@ -6,13 +6,11 @@
 //! number is rounded to here is what it would be had the client sent the declared type; one that FP32 does
 //! not hold at all is refused.
 
-use bytes::Bytes;
-use half::{bf16, f16};
-
-use super::{columns, with_id};
+use super::columns::{self, numbers};
+use super::with_id;
 use crate::DataType;
 use crate::error::Error;
-use crate::message::{InferRequest, Tensor};
+use crate::message::InferRequest;
 use crate::spec::ModelSpec;
 
 /// Gives the only input the declared name and type.
@@ -43,46 +41,12 @@ pub fn adapt(request: &mut InferRequest, spec: &ModelSpec) -> Result<(), Error> 
     Ok(())
 }
 
-/// The elements as FP32; `None` if they are no numbers, or broken off.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-pub(super) fn numbers(tensor: &Tensor) -> Option<Result<Bytes, f64>> {
-    let data = &tensor.data[..];
-    let made = match tensor.datatype {
-        DataType::Bool => each(data, |[byte]| f32::from(u8::from(byte != 0))),
-        DataType::Uint8 => each(data, |[byte]| f32::from(byte)),
-        DataType::Uint16 => each(data, |bytes| f32::from(u16::from_le_bytes(bytes))),
-        DataType::Uint32 => each(data, |bytes| u32::from_le_bytes(bytes) as f32),
-        DataType::Uint64 => each(data, |bytes| u64::from_le_bytes(bytes) as f32),
-        DataType::Int8 => each(data, |bytes| f32::from(i8::from_le_bytes(bytes))),
-        DataType::Int16 => each(data, |bytes| f32::from(i16::from_le_bytes(bytes))),
-        DataType::Int32 => each(data, |bytes| i32::from_le_bytes(bytes) as f32),
-        DataType::Int64 => each(data, |bytes| i64::from_le_bytes(bytes) as f32),
-        DataType::Fp16 => each(data, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        DataType::Bf16 => each(data, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        DataType::Fp64 => {
-            let too_large = |value: &f64| value.is_finite() && (*value as f32).is_infinite();
-            let (chunks, _) = data.as_chunks();
-            let mut values = chunks.iter().map(|bytes| f64::from_le_bytes(*bytes));
-            if let Some(value) = values.find(too_large) {
-                return Some(Err(value));
-            }
-            each(data, |bytes| f64::from_le_bytes(bytes) as f32)
-        }
-        DataType::Fp32 | DataType::Bytes => None,
-    };
-    made.map(Ok)
-}
-
-fn each<const N: usize>(data: &[u8], number: impl Fn([u8; N]) -> f32) -> Option<Bytes> {
-    let (chunks, rest) = data.as_chunks::<N>();
-    let made = chunks.iter().flat_map(|chunk| number(*chunk).to_le_bytes());
-    rest.is_empty().then(|| made.collect::<Vec<u8>>().into())
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::message::Shape;
+    use crate::message::{Shape, Tensor};
 
     fn asked(datatype: DataType, data: &[u8]) -> Result<Tensor, String> {
         let spec = ModelSpec::from_config_json(
