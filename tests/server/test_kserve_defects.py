@@ -124,7 +124,7 @@ DEFECTS: Final[tuple[tuple[str, str, str], ...]] = (
     ("no reflection, no health service",
      "server.test_grpc_services", "test_reflection_describes_every_service"),
     # Batcher and logger.
-    ("the batcher mixes models and paths", SIDECARS, "test_models_and_parameters_are_not_mixed"),
+    ("the batcher mixes models and paths", SIDECARS, "test_models_are_not_mixed"),
     ("the batcher answers failures with 200",
      SIDECARS, "test_a_failure_of_a_batch_is_the_failure_of_its_callers"),
     ("a full queue of the logger blocks requests",
