@@ -282,6 +282,31 @@ def test_a_change_that_cannot_be_loaded_leaves_the_model_before(
     assert (old.ready, new.ready) == (True, False)
 
 
+def test_a_second_change_during_the_first_leaves_the_model_there(
+    world: World, tmp_path: Path
+) -> None:
+    """The first was stopped in the middle of its load, took the place, and was unloaded from it."""
+    running(world, host("trees-predictor"), trained(tmp_path, "old"))
+    world.broken["bad"] = "failed to load 'oak' version 1: Internal: no pickle"
+    world.background = []
+    world.supervisor.want([host("trees-predictor"), trained(tmp_path, "new")])  # type: ignore[list-item]
+    world.step()
+    world.background.pop()()  # the fetch
+    world.step()
+    (loading,) = world.background
+    world.supervisor.want([host("trees-predictor"), trained(tmp_path, "bad")])  # type: ignore[list-item]
+    world.step()
+    assert world.background.pop(0) is loading
+    (fetching,), world.background = world.background, None
+    loading()
+    fetching()
+    world.step(30.0)
+    assert world.models() == [{"oak": "new"}]
+    assert not [call for call in world.calls if call.startswith("unload")]
+    new, bad = copies(world, "default/oak.trainedmodel")
+    assert (new.ready, bad.problem) == (True, world.broken["bad"])
+
+
 def test_a_new_revision_of_the_host_serves_once_it_has_what_the_old_one_has(
     world: World, tmp_path: Path
 ) -> None:

@@ -81,6 +81,11 @@ class Copy:
         """The processes in which everything was loaded again that had been."""
 
     @property
+    def is_moving_in(self) -> bool:
+        """Never: it lives in no other component."""
+        return False
+
+    @property
     def has_ended(self) -> bool:
         """Whether it was stopped and nothing of it is left."""
         ended = all(run.lifeline.phase is Phase.ENDED for run in self._runs)

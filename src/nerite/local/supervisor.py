@@ -140,7 +140,9 @@ class Supervisor:
             for name, r in by_revision.items()
         }
         wanted = [*(name for name in by_revision for _ in range(copies[name])), *impossible]
-        step = next_step(wanted, states, self._in_use(key), alone)
+        # One that is being put into its host may take another's place there any moment.
+        in_use = self._in_use(key) | {copy.number for copy in group.copies if copy.is_moving_in}
+        step = next_step(wanted, states, in_use, alone)
         group.leaving = step.stop
         startable = [revision for revision in step.start if revision in by_revision]
         for revision in startable:

@@ -81,6 +81,11 @@ class Tenant:
         return bool(self._loaded_in) and self._loaded_in == self.host.incarnation
 
     @property
+    def is_moving_in(self) -> bool:
+        """Whether its host is just loading it."""
+        return self._busy and not self.is_stopping
+
+    @property
     def is_ready(self) -> bool:
         """Whether it answers."""
         return self.host.is_ready and self.is_loaded
