@@ -53,6 +53,27 @@ def node(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
     return {"routerType": kind, "steps": list(steps)}
 
 
+def four_nodes(flowers: str, twice: str, *shares: dict[str, Any]) -> dict[str, Any]:
+    """A sequence, a switch in it, an ensemble in that, and in that a splitter among `shares`.
+
+    `flowers` is the service for a tensor `input-0`; one named `x` goes to shares and `twice`.
+    """
+    return {
+        "root": node("Sequence", {"nodeName": "pick"}),
+        "pick": node(
+            "Switch",
+            {"nodeName": "both", "condition": 'inputs.#(name=="x")'},
+            {"serviceName": flowers, "condition": 'inputs.#(name=="input-0")'},
+        ),
+        "both": node(
+            "Ensemble",
+            {"name": "split", "nodeName": "split"},
+            {"name": "twice", "serviceName": twice},
+        ),
+        "split": node("Splitter", *shares),
+    }
+
+
 def write(path: Path, *values: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump_all(values))
     return path

@@ -20,7 +20,7 @@ import tritonclient.grpc
 from tests.kserve.stubs import Call, Handler, stubs
 from tests.local.daemons import NERITE, Up, condition, up
 from tests.local.load import load, v2
-from tests.local.manifests import FLOWERS, graph, infer, isvc, node, url_of, write
+from tests.local.manifests import FLOWERS, four_nodes, graph, infer, isvc, node, url_of, write
 
 from nerite.kserve.documents import Object
 
@@ -51,28 +51,15 @@ def custom(models: Path) -> Object:
     return value
 
 
-#: A switch of an ensemble, one part of which is a splitter: four nodes, three services.
-NODES = {
-    "root": node("Sequence", {"nodeName": "pick"}),
-    "pick": node(
-        "Switch",
-        {"nodeName": "both", "condition": 'inputs.#(name=="x")'},
-        {"serviceName": "irises", "condition": 'inputs.#(name=="input-0")'},
-    ),
-    "both": node(
-        "Ensemble",
-        {"name": "split", "nodeName": "split"},
-        {"name": "twice", "serviceName": "chained"},
-    ),
-    "split": node(
-        "Splitter",
-        {"serviceName": "double", "weight": 50},
-        {
-            "serviceUrl": "http://double.default.svc.cluster.local/v2/models/double/infer",
-            "weight": 50,
-        },
-    ),
-}
+NODES = four_nodes(
+    "irises",
+    "chained",
+    {"serviceName": "double", "weight": 50},
+    {
+        "serviceUrl": "http://double.default.svc.cluster.local/v2/models/double/infer",
+        "weight": 50,
+    },
+)
 
 
 @pytest.fixture(scope="module")

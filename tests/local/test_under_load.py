@@ -11,31 +11,18 @@ from pathlib import Path
 import pytest
 from tests.local.daemons import Up, condition, up
 from tests.local.load import load, v1, v2
-from tests.local.manifests import FLOWERS, graph, isvc, node, write
+from tests.local.manifests import FLOWERS, four_nodes, graph, isvc, write
 
 pytestmark = pytest.mark.timeout(240)
 DOUBLING = str(Path(__file__).parents[2] / "examples/kserve/transformer/doubling.py")
 SETOSA = FLOWERS[[0]].tolist()
 TWO = [[1.0, 2.0]]
-#: A sequence, a switch in it, an ensemble in that, a splitter in that.
-NODES = {
-    "root": node("Sequence", {"nodeName": "pick"}),
-    "pick": node(
-        "Switch",
-        {"nodeName": "both", "condition": 'inputs.#(name=="x")'},
-        {"serviceName": "canary", "condition": 'inputs.#(name=="input-0")'},
-    ),
-    "both": node(
-        "Ensemble",
-        {"name": "split", "nodeName": "split"},
-        {"name": "twice", "serviceName": "chained"},
-    ),
-    "split": node(
-        "Splitter",
-        {"serviceName": "double", "weight": 60},
-        {"serviceName": "again", "weight": 40},
-    ),
-}
+NODES = four_nodes(
+    "canary",
+    "chained",
+    {"serviceName": "double", "weight": 60},
+    {"serviceName": "again", "weight": 40},
+)
 AT = "/serving/default"
 #: What is asked, and the answers that are right.
 QUESTIONS = {
