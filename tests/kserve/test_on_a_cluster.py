@@ -41,6 +41,12 @@ def missing() -> str:
     return ran.stderr.strip().splitlines()[-1] if ran.returncode else ""
 
 
+def has_webhook() -> bool:
+    """Whether KServe runs there, and not only its kinds are known."""
+    name = "mutatingwebhookconfiguration/inferenceservice.serving.kserve.io"
+    return kubectl("get", name, "-o", "name").returncode == 0
+
+
 @pytest.fixture(autouse=True)
 def cluster() -> None:
     if why := missing():
@@ -67,5 +73,7 @@ def test_the_examples_are_taken(folder: str) -> None:
     # A dry run makes no namespace, so all go to one that every cluster has.
     text = re.sub(r"(?m)^  namespace: .*$", "  namespace: default", "\n---\n".join(texts))
     ran = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+    if "model.name: Required value" in ran.stderr and not has_webhook():
+        pytest.skip("KServe itself, whose webhook fills in names, does not run there")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("(server dry run)") == len(re.findall(r"(?m)^kind: ", text))
