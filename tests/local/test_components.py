@@ -25,7 +25,11 @@ def cluster_of(text: str) -> Cluster:
 def components_of(text: str, machine: Machine = MACHINE) -> list[Component]:
     cluster = cluster_of(text)
     service = cluster.of_kind("InferenceService")[0]
-    return desired_components(render_service(service, cluster), cluster, machine)
+    rendering = render_service(service, cluster)
+    found = desired_components(rendering, cluster, machine)
+    # A decision is kept and asked again, so nothing of it may be used up.
+    assert desired_components(rendering, cluster, machine) == found
+    return found
 
 
 def service(spec: str, **metadata: Any) -> str:

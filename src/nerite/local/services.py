@@ -20,6 +20,7 @@ from nerite.local.catalog import Catalog
 from nerite.local.components import Component, desired_components
 from nerite.local.copy_view import CopyView
 from nerite.local.database import Database
+from nerite.local.decisions import Decisions
 from nerite.local.events import Events, happened, readiness
 from nerite.local.routes import service_route
 from nerite.local.running import Running
@@ -46,7 +47,8 @@ class Services:
         self._events = events
         self._public_url = public_url
         self._statuses = database.statuses()
-        self._renderings: dict[Key, Rendering] = {}
+        self._decisions = Decisions()
+        self._renderings: Mapping[Key, Rendering] = {}
         self._wanted: dict[Key, list[Component]] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._rolled_out: dict[str, int] = {}
@@ -58,12 +60,9 @@ class Services:
 
     def components(self, catalog: Catalog) -> list[Component]:
         """All components that shall run."""
-        services = {(s.namespace, s.name): s for s in catalog.services()}
-        self._wanted = {key: self._wanted[key] for key in self._wanted if key in services}
-        self._renderings = {}
-        for key, service in services.items():
-            rendering = render_service(service, catalog.cluster)
-            self._renderings[key] = rendering
+        self._renderings = self._decisions.about(catalog.services(), catalog.cluster)
+        self._wanted = {key: self._wanted[key] for key in self._wanted if key in self._renderings}
+        for key, rendering in self._renderings.items():
             if rendering.failure and self._wanted.get(key):
                 continue  # what ran before goes on, as in a cluster
             self._wanted[key] = list(self._of(rendering, catalog))
