@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 from collections.abc import Iterator
 from http.client import HTTPResponse
 
 import pytest
+from tests.dripping import drip
 from tests.kserve.stubs import Stubs, stubs
 from tests.kserve.test_gateway import gateway, predictor
 
@@ -79,14 +79,7 @@ def test_a_body_that_drips_is_not_collected_for_ever(made: Stubs) -> None:
         raw.sendall(
             b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: iris\r\nContent-Length: 9999\r\n\r\n"
         )
-        raw.settimeout(0.2)
-        sent, told = 0, b""
-        while not told:
-            raw.sendall(b" ")
-            sent += 1
-            assert sent < 50
-            with contextlib.suppress(TimeoutError):
-                told = raw.recv(65536)
+        sent, told = drip(raw)
     assert told.startswith(b"HTTP/1.1 408")
     assert sent > 2
     assert not made.calls

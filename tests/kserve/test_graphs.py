@@ -15,6 +15,7 @@ import tritonclient.http
 import trustme
 from tests.kserve.stubs import Call, Handler, refusing, stubs
 from tests.kserve.test_gateway import ask, gateway, predictor
+from tests.server.graphs import sequence
 
 from nerite.errors import ConfigError, InvalidArgument
 from nerite.kserve.admission import Cluster, admit_all
@@ -36,10 +37,6 @@ spec:
       - {name: first, serviceName: first}
       - {name: second, serviceName: second, data: $response}
 """
-
-
-def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"nodes": {"root": {"routerType": "Sequence", "steps": list(steps)}}}
 
 
 def test_steps_that_name_services_reach_their_replicas_and_not_the_front(tmp_path: Path) -> None:

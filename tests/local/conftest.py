@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 from tests.local.daemons import Up, up
+from tests.local.fakes import World
 from tests.local.manifests import FLOWERS, KINDS
 
 #: What tests apply; services go before what they need.
@@ -89,6 +90,15 @@ def daemon(daemons: Daemons) -> Iterator[Up]:
     yield running
     if running.process.poll() is None:
         forget_everything(running)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A supervisor whose processes and time are the test's."""
+    made = World(tmp_path)
+    yield made
+    for log in made.logs.values():
+        log.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import onnx
 import yaml
 from onnx import TensorProto, helper
 from sklearn.datasets import load_iris
+from tests.server.graphs import node
 
 FLOWERS, KINDS = load_iris(return_X_y=True)
 
@@ -47,10 +48,6 @@ def graph(name: str, nodes: dict[str, Any]) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {"nodes": nodes},
     }
-
-
-def node(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
-    return {"routerType": kind, "steps": list(steps)}
 
 
 def four_nodes(flowers: str, twice: str, *shares: dict[str, Any]) -> dict[str, Any]:

@@ -294,13 +294,13 @@ def test_events_count_what_happens_again() -> None:
 def test_becoming_ready_and_not_is_told_once() -> None:
     down = status_of(SKLEARN, group(PREDICTOR, copy_of(PREDICTOR)))
     upright = status_of(SKLEARN, group(PREDICTOR, READY))
-    assert readiness("irises", down, upright) == [
+    assert readiness("InferenceService", "irises", down, upright) == [
         ("Normal", "InferenceServiceReady", "InferenceService [irises] is Ready")
     ]
-    ((kind, reason, text),) = readiness("irises", upright, down)
+    ((kind, reason, text),) = readiness("InferenceService", "irises", upright, down)
     assert (kind, reason) == ("Warning", "InferenceServiceNotReady")
     assert "no longer Ready because of: Predictor ingress not created" in text
-    assert readiness("irises", upright, upright) == []
+    assert readiness("InferenceService", "irises", upright, upright) == []
 
 
 def test_the_overview_tells_what_the_latest_revision_lacks() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,6 @@ from tests.local.fakes import FakeChild, World, component
 from nerite.kserve.storage_paths import Source
 
 KEY = "default/irises-predictor"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    for log in made.logs.values():
-        log.close()
 
 
 def running(world: World, folder: Path, **more: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,6 @@ from nerite.local.hosts import Occupant, assign
 from nerite.local.model_control import reason_of
 
 HOST = "default/trees-predictor"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    for log in made.logs.values():
-        log.close()
 
 
 def copies(world: World, key: str) -> tuple[CopyView, ...]:

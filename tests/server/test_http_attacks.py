@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 import pytest
+from tests.dripping import drip
 from tests.model_folders import write_model
 
 from nerite.server.server import Server
@@ -209,14 +210,7 @@ def test_a_body_that_drips_is_told_so_and_its_connection_ends(server: Server) ->
     host, port = server.ports["http"]
     with socket.create_connection((host, port), timeout=10) as raw:
         raw.sendall(begun)
-        raw.settimeout(0.2)
-        sent, told = 0, b""
-        while not told:
-            raw.sendall(b" ")
-            sent += 1
-            assert sent < 50
-            with contextlib.suppress(TimeoutError):
-                told = raw.recv(65536)
+        sent, told = drip(raw)
     assert told.startswith(b"HTTP/1.1 408")
     assert b"came too slowly" in told
     assert sent > 2

@@ -69,7 +69,8 @@ impl Status {
         reply
     }
 
-    fn write(&self, headers: &mut HeaderMap) {
+    /// Adds the status to headers or trailers.
+    pub fn write(&self, headers: &mut HeaderMap) {
         headers.insert(STATUS.clone(), HeaderValue::from(u16::from(self.code)));
         if let Ok(message) = HeaderValue::from_str(&percent_encode(&self.message)) {
             headers.insert(MESSAGE.clone(), message);

@@ -17,8 +17,8 @@ from nerite.errors import NotFound
 from nerite.kserve.admission import CREDENTIAL_KINDS, Cluster, Key, admit_all, is_foreign
 from nerite.kserve.documents import Document, Object
 from nerite.kserve.resources import GROUP, KINDS, Resource
+from nerite.local.conditions import timestamp
 from nerite.local.database import Database, Stored
-from nerite.local.running import timestamp
 
 #: Kind -> the plural that its URLs and messages use.
 PLURALS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nerite.kserve.documents import Object
 from nerite.local.components import Component
 from nerite.local.lifeline import Exit
 
@@ -31,6 +32,19 @@ class CopyView:
     """The key of the component in whose process it lives; empty if it has its own."""
     unfit: str = ""
     """Why its content cannot live in another's process."""
+
+    def described(self, name: str, revision: str) -> Object:
+        """It as `describe` and `get -o wide` show it."""
+        return {
+            "name": name,
+            "revision": revision,
+            "url": self.url if self.port else "",
+            "ready": self.ready,
+            "stopping": self.stopping,
+            "pids": list(self.pids),
+            "restarts": self.restarts,
+            "process": self.host.rpartition("/")[2],
+        }
 
     @property
     def url(self) -> str:

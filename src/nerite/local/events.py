@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from nerite.kserve.documents import Object
+from nerite.local.conditions import ready_of
 from nerite.local.copy_view import CopyView
 from nerite.local.supervisor import GroupView
 
@@ -95,20 +96,15 @@ def _of_copy(old: CopyView | None, copy: CopyView) -> Iterator[tuple[str, str, s
         yield "Normal", "Killing", f"Stopping {name}"
 
 
-def readiness(name: str, before: Object, after: Object) -> list[tuple[str, str, str]]:
-    """What KServe says when a service becomes ready or stops being so."""
-    old, new = (_ready(status) for status in (before, after))
+def readiness(kind: str, name: str, before: Object, after: Object) -> list[tuple[str, str, str]]:
+    """What KServe says when something becomes ready or stops being so."""
+    old, new = (ready_of(status) for status in (before, after))
     if old.get("status") == new.get("status"):
         return []
     if new.get("status") == "True":
-        return [("Normal", "InferenceServiceReady", f"InferenceService [{name}] is Ready")]
+        return [("Normal", f"{kind}Ready", f"{kind} [{name}] is Ready")]
     if old.get("status") == "True":
         why = new.get("reason", "")
-        text = f"InferenceService [{name}] is no longer Ready because of: {why}"
-        return [("Warning", "InferenceServiceNotReady", text)]
+        text = f"{kind} [{name}] is no longer Ready because of: {why}"
+        return [("Warning", f"{kind}NotReady", text)]
     return []
-
-
-def _ready(status: Object) -> Object:
-    conditions: list[Object] = status.get("conditions", [])
-    return next((c for c in conditions if c["type"] == "Ready"), {})

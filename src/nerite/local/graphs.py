@@ -15,8 +15,8 @@ from nerite.kserve.graphs import graph_service, own_graph
 from nerite.kserve.resources import Resource
 from nerite.local.catalog import Catalog
 from nerite.local.components import is_stopped
+from nerite.local.conditions import condition, is_ready, since
 from nerite.local.hosted_graphs import CopyOf, HostedGraphs, Place, common_copy, hosted_route
-from nerite.local.status import condition, since
 
 Key = tuple[str, str]
 StatusOf = Callable[[Key], Object | None]
@@ -100,8 +100,7 @@ def _ready(graph: Resource, status_of: StatusOf) -> Object:
         if status is None:
             text = f'inferenceservices.serving.kserve.io "{name}" not found'
             return condition("Ready", "False", "ServiceNotFound", text)
-        ready = [c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"]
-        if ready != ["True"]:
+        if not is_ready(status):
             text = f'the InferenceService "{name}" is not ready'
             return condition("Ready", "False", "ServiceNotReady", text)
     return condition("Ready", "True")

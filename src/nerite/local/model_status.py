@@ -7,7 +7,8 @@ from typing import Any
 
 from nerite.kserve.documents import Object
 from nerite.kserve.rendering import Rendering
-from nerite.local.running import Running, latest_copy, timestamp
+from nerite.local.conditions import timestamp
+from nerite.local.running import Running, latest_copy
 from nerite.local.supervisor import GroupView
 
 

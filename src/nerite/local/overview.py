@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nerite.kserve.documents import Object
+from nerite.local.conditions import ready_of
 
 _CONDITIONS = {
     "predictor": "PredictorReady",
@@ -65,7 +66,7 @@ def _parent(model: Object) -> tuple[str, str]:
 def trained_row(value: Object) -> Row:
     """The row of a TrainedModel, below its service."""
     metadata, status = value["metadata"], value.get("status", {})
-    ready: Object = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+    ready = ready_of(status)
     name = f"  model {metadata['name']}"
     url, why = status.get("url", ""), ready.get("message", "")
     return Row(name, ready.get("status", "Unknown"), url, message=why.partition("\n")[0])
@@ -74,7 +75,7 @@ def trained_row(value: Object) -> Row:
 def graph_row(value: Object) -> Row:
     """The row of an InferenceGraph."""
     metadata, status = value["metadata"], value.get("status", {})
-    ready: Object = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+    ready = ready_of(status)
     name = f"{metadata['namespace']}/{metadata['name']}"
     why = ready.get("message", "") or ready.get("reason", "")
     return Row(name, ready.get("status", "Unknown"), status.get("url", ""), message=why)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from nerite.local.components import Component
 from nerite.local.copy_view import CopyView
@@ -36,11 +35,6 @@ class Running:
         """The revision's name as Knative would give it."""
         number = (self.revisions or {}).get((component.key, component.digest), 0)
         return f"{component.name}-{number:05}"
-
-
-def timestamp(now: float) -> str:
-    """A time as Kubernetes writes it."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def latest_copy(group: GroupView) -> CopyView | None:

@@ -157,7 +157,7 @@ class Services:
                 happening = ("Warning", "InternalError", rendering.failure.error)
                 self._events.add(key, now, [happening])
             if status != last:
-                self._events.add(key, now, readiness(key[1], last, status))
+                self._events.add(key, now, readiness("InferenceService", key[1], last, status))
                 self._statuses[key] = status
                 self._database.put_status(*key, status)
         for key in self._statuses.keys() - self._renderings.keys():
@@ -221,17 +221,7 @@ class Services:
         copies = [copy for group in running.groups for copy in group.copies]
         return {
             "components": [
-                {
-                    "name": copy.component.name,
-                    "revision": running.name(copy.component),
-                    "url": copy.url if copy.port else "",
-                    "ready": copy.ready,
-                    "stopping": copy.stopping,
-                    "pids": list(copy.pids),
-                    "restarts": copy.restarts,
-                    "process": copy.host.rpartition("/")[2],
-                }
-                for copy in copies
+                copy.described(copy.component.name, running.name(copy.component)) for copy in copies
             ],
             "events": self._events.of(key),
         }

@@ -15,8 +15,9 @@ from nerite.kserve.documents import Object
 from nerite.kserve.rendering import Rendering
 from nerite.kserve.selection import scope_of
 from nerite.local.components import is_stopped
+from nerite.local.conditions import condition, since
 from nerite.local.model_status import model_status
-from nerite.local.running import Running, latest_copy, shares, timestamp
+from nerite.local.running import Running, latest_copy, shares
 from nerite.local.supervisor import GroupView
 
 ROLES = ("predictor", "transformer", "explainer")
@@ -57,16 +58,6 @@ def _entry(running: Running) -> GroupView | None:
 
 
 # Conditions.
-
-
-def condition(kind: str, status: str, reason: str = "", message: str = "") -> Object:
-    """A condition but for the time."""
-    found = {"type": kind, "status": status}
-    if reason:
-        found["reason"] = reason
-    if message:
-        found["message"] = message
-    return found
 
 
 def _conditions(rendering: Rendering, running: Running) -> list[Object]:
@@ -139,16 +130,6 @@ def _why_not(group: GroupView) -> str:
     if copy.restarts and copy.last_exit is not None:
         return f"It ended with exit code {copy.last_exit.code} and is started again."
     return "The model is being loaded."
-
-
-def since(conditions: list[Object], last: Sequence[Object], now: float) -> list[Object]:
-    """The conditions with the time since when each has its status."""
-    before = {condition["type"]: condition for condition in last}
-    for condition in conditions:
-        old = before.get(condition["type"], {})
-        same = old.get("status") == condition["status"]
-        condition["lastTransitionTime"] = old["lastTransitionTime"] if same else timestamp(now)
-    return conditions
 
 
 # Components and models.

@@ -13,6 +13,7 @@ from typing import Any
 
 from nerite.kserve.documents import Object
 from nerite.kserve.gateway import DOMAIN
+from nerite.local.conditions import ready_of
 
 Column = tuple[str, Callable[[Object], str]]
 
@@ -24,8 +25,7 @@ def _at(value: Any, *path: str) -> str:
 
 
 def _ready(value: Object) -> str:
-    conditions = value.get("status", {}).get("conditions", [])
-    return next((str(c["status"]) for c in conditions if c["type"] == "Ready"), "")
+    return str(ready_of(value.get("status", {})).get("status", ""))
 
 
 def _traffic(key: str, field: str) -> Callable[[Object], str]:
@@ -46,8 +46,7 @@ def _runtime(value: Object) -> str:
 
 
 def _reason(value: Object) -> str:
-    conditions = value.get("status", {}).get("conditions", [])
-    return next((str(c.get("reason", "")) for c in conditions if c["type"] == "Ready"), "")
+    return str(ready_of(value.get("status", {})).get("reason", ""))
 
 
 def _process(value: Object) -> str:

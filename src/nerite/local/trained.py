@@ -21,9 +21,9 @@ from nerite.kserve.resources import Resource
 from nerite.kserve.storage_paths import Source
 from nerite.kserve.workloads import is_multi_model
 from nerite.local.components import Component
+from nerite.local.conditions import condition, is_ready, since
 from nerite.local.credentials import account_variables
-from nerite.local.events import Events
-from nerite.local.status import condition, since
+from nerite.local.events import Events, readiness
 from nerite.local.supervisor import GroupView
 from nerite.local.variables import Unknown
 
@@ -135,7 +135,9 @@ class TrainedModels:
             }
             self._statuses[verdict.key] = status
             event_key = verdict.model.namespace, verdict.component
-            self._events.add(event_key, now, _became(verdict.model.name, last, status))
+            self._events.add(
+                event_key, now, readiness("TrainedModel", verdict.model.name, last, status)
+            )
 
     def _groups(self, key: Key, views: Views) -> list[GroupView]:
         (name,) = self.keys_of(key)
@@ -145,19 +147,7 @@ class TrainedModels:
         """Processes and events, for `describe`."""
         copies = [copy for group in self._groups(key, views) for copy in group.copies]
         return {
-            "components": [
-                {
-                    "name": key[1],
-                    "revision": "-",
-                    "url": copy.url if copy.port else "",
-                    "ready": copy.ready,
-                    "stopping": copy.stopping,
-                    "pids": list(copy.pids),
-                    "restarts": copy.restarts,
-                    "process": copy.host.rpartition("/")[2],
-                }
-                for copy in copies
-            ],
+            "components": [copy.described(key[1], "-") for copy in copies],
             "events": self._events.of((key[0], f"{key[1]}{TRAINED_SUFFIX}")),
         }
 
@@ -191,13 +181,10 @@ def _components(
 def _conditions(verdict: Verdict, parent: Object | None, groups: list[GroupView]) -> list[Object]:
     """KServe's three, and Ready: the last of them that fails, or why it is not loaded."""
     service = verdict.model.spec["inferenceService"]
-    is_ready = any(
-        c["type"] == "Ready" and c["status"] == "True" for c in (parent or {}).get("conditions", [])
-    )
     there = f'{_NOT_READY}: inferenceservices.serving.kserve.io "{service}" not found'
     why = _NOT_READY if verdict.parent is not None else there
     asked = [
-        ("InferenceServiceReady", is_ready, "InferenceServiceNotReady", why),
+        ("InferenceServiceReady", is_ready(parent or {}), "InferenceServiceNotReady", why),
         ("IsMMSPredictor", verdict.is_multi_model, "IsNotMMSPredictor", _NOT_MULTI),
         ("MemoryResourceAvailable", verdict.fits, "MemoryResourceNotAvailable", _NO_MEMORY),
     ]
@@ -250,19 +237,3 @@ def _addresses(verdict: Verdict, parent: Object) -> Object:
     if url := parent.get("url"):
         found["url"] = url + path
     return found
-
-
-def _became(name: str, before: Object, after: Object) -> list[tuple[str, str, str]]:
-    """What happened to a model between two looks."""
-    old, new = (_ready(status) for status in (before, after))
-    if old.get("status") != "True" and new["status"] == "True":
-        return [("Normal", "TrainedModelReady", f"TrainedModel [{name}] is Ready")]
-    if old.get("status") == "True" and new["status"] != "True":
-        text = f"TrainedModel [{name}] is no longer Ready because of: {new.get('reason', '')}"
-        return [("Warning", "TrainedModelNotReady", text)]
-    return []
-
-
-def _ready(status: Object) -> Object:
-    conditions: list[Object] = status.get("conditions", [])
-    return next((c for c in conditions if c["type"] == "Ready"), {})
